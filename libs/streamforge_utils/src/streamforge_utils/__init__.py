@@ -1,0 +1,1 @@
+"""What every StreamForge worker stands on."""

@@ -1,0 +1,34 @@
+"""Starts, watches and removes Jobs: one Protocol, one module per platform that implements it.
+
+It reports what is and never decides what should be: judging an end is the controller's.
+"""
+
+from queue_manager.launcher.interface import (
+    Condition,
+    JobEvent,
+    JobExistsError,
+    JobRefusedError,
+    JobSpec,
+    JobStatus,
+    Launcher,
+    LauncherError,
+    LauncherUnavailableError,
+    LogLine,
+    OrdinalStatus,
+    Phase,
+)
+
+__all__ = [
+    "Condition",
+    "JobEvent",
+    "JobExistsError",
+    "JobRefusedError",
+    "JobSpec",
+    "JobStatus",
+    "Launcher",
+    "LauncherError",
+    "LauncherUnavailableError",
+    "LogLine",
+    "OrdinalStatus",
+    "Phase",
+]
