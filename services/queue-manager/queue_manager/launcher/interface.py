@@ -1,12 +1,13 @@
 """What the controller asks of a platform that runs Jobs, and the words in which the platform answers.
 
-A Job is one launch of one step: `replicas` ordinals that are restarted until each has succeeded, one has failed for good, or
-the Job is deleted. The fields follow Kubernetes' Indexed Job, so that every launcher can fill them. Nothing here knows a platform.
+A Job is one launch of one step: `replicas` ordinals that are restarted until each has succeeded, one has failed for
+good, or the Job is deleted. The fields follow Kubernetes' Indexed Job, so that every launcher can fill them. Nothing
+here knows a platform.
 
 LauncherError
- +- LauncherUnavailableError   the platform does not answer or is full: the same call may succeed later
- +- JobExistsError             the name is taken; `status` is the Job that has it
- +- JobRefusedError            the platform will never take this Job; `code` and the message say why
+ +- LauncherUnavailable   the platform does not answer or is full: the same call may succeed later
+ +- JobExists             the name is taken; `status` is the Job that has it
+ +- JobRefused            the platform will never take this Job; `code` and the message say why
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -80,7 +81,8 @@ class OrdinalStatus:
 class JobStatus:
     """What the platform says about one Job.
 
-    The condition is final. It may be there while processes are still being ended: nothing of the Job runs once `live` is 0.
+    The condition is final. It may be there while processes are still being ended: nothing of the Job runs once `live`
+    is 0.
     """
 
     name: str
@@ -94,7 +96,7 @@ class JobStatus:
     deleting: bool = False
     """Asked to go; it leaves the list when no process of it lives."""
     reason: str | None = None
-    """Stable code: why it failed, or why it has not started (`exit-78`, `backoff-limit-exceeded`, `image-pull`, ...)."""
+    """Stable code: why it failed or has not started (`exit-78`, `backoff-limit-exceeded`, `image-pull`, ...)."""
     message: str | None = None
     """The same in a sentence for a person."""
 
@@ -123,11 +125,11 @@ class LauncherError(Exception):
     """A call to the platform failed; the subclass says what to do about it."""
 
 
-class LauncherUnavailableError(LauncherError):
+class LauncherUnavailable(LauncherError):
     """The platform does not answer, or has no room now. Nothing is known of the call's effect: ask again."""
 
 
-class JobExistsError(LauncherError):
+class JobExists(LauncherError):
     """The name is taken. `status` is the Job that has it, to be adopted only if its labels are the recorded ones."""
 
     def __init__(self, status: JobStatus) -> None:
@@ -135,7 +137,7 @@ class JobExistsError(LauncherError):
         self.status = status
 
 
-class JobRefusedError(LauncherError):
+class JobRefused(LauncherError):
     """The platform will not take this Job however often it is asked."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -144,14 +146,14 @@ class JobRefusedError(LauncherError):
 
 
 class Launcher(Protocol):
-    """A platform that runs Jobs. Every call may raise LauncherUnavailableError, unless it says otherwise."""
+    """A platform that runs Jobs. Every call may raise LauncherUnavailable, unless it says otherwise."""
 
     async def create(self, spec: JobSpec) -> JobStatus:
         """Take a Job over; on return it is recorded and will be started, whoever dies in between.
 
         Raises:
-            JobExistsError: The name is taken, whatever the spec.
-            JobRefusedError: The Job can never be started.
+            JobExists: The name is taken, whatever the spec.
+            JobRefused: The Job can never be started.
         """
         ...
 
@@ -166,16 +168,17 @@ class Launcher(Protocol):
     def watch(self) -> AsyncIterator[JobEvent]:
         """Every Job as it is, one event with `synced`, then every change.
 
-        It never ends and never raises LauncherUnavailableError: when the platform is lost it connects again, gives the full
-        list, an event without status for each Job that went meanwhile, and `synced` once more. Changes of one Job may be merged.
+        It never ends and never raises LauncherUnavailable: when the platform is lost it connects again, gives the full
+        list, an event without status for each Job that went meanwhile, and `synced` once more. Changes of one Job may
+        be merged.
         """
         ...
 
     async def delete(self, name: str, *, grace_s: float | None = None) -> None:
         """End every process of the Job (SIGTERM, after the grace SIGKILL), then forget it; no error when there is none.
 
-        It returns when this is recorded, not when it is done: the Job is listed with `deleting` while a process of it lives.
-        A later call may shorten the grace. None = the spec's.
+        It returns when this is recorded, not when it is done: the Job is listed with `deleting` while a process of it
+        lives. A later call may shorten the grace. None = the spec's.
         """
         ...
 
