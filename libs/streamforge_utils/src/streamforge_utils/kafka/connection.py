@@ -1,0 +1,148 @@
+"""How every client of Kafka logs in, and what its errors mean here. aiokafka is imported in this package alone."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from aiokafka import errors as kafka_errors
+from aiokafka.conn import create_conn
+
+from streamforge_utils.errors import ConfigurationError, FencedError, NotConnected, StreamForgeError, TransientError
+from streamforge_utils.settings import KafkaSettings
+
+_MECHANISM = "SCRAM-SHA-512"
+_FENCED = (
+    kafka_errors.ProducerFenced,
+    kafka_errors.InvalidProducerEpoch,
+    kafka_errors.TransactionCoordinatorFenced,
+)
+_NOT_AUTHENTICATED = (
+    kafka_errors.SaslAuthenticationFailed,
+    kafka_errors.AuthenticationFailedError,
+    kafka_errors.AuthenticationMethodNotSupported,
+    kafka_errors.UnsupportedSaslMechanismError,
+)
+_NOT_AUTHORIZED = (
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
+)
+_AWAY = (kafka_errors.KafkaConnectionError, kafka_errors.NodeNotReadyError, kafka_errors.NoBrokersAvailable)
+DIAGNOSIS_TIMEOUT_MS = 5_000
+
+
+class Client(Protocol):
+    """What aiokafka's producer, consumer and admin client have in common."""
+
+    async def start(self) -> None:
+        """Connects."""
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """The keyword arguments with which every aiokafka client is made.
+
+    Raises:
+        ConfigurationError: a certificate file that is missing or unreadable.
+    """
+    options: dict[str, Any] = {"bootstrap_servers": settings.bootstrap_servers.split(",")}
+    if settings.user is not None and settings.password is not None:
+        options |= {
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": _MECHANISM,
+            "sasl_plain_username": settings.user,
+            "sasl_plain_password": settings.password.get_secret_value(),
+            "ssl_context": _ssl_context(settings),
+        }
+    elif settings.ssl_certificate_location is not None:
+        options |= {"security_protocol": "SSL", "ssl_context": _ssl_context(settings)}
+    return options
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_path)
+        if settings.ssl_certificate_location is not None:
+            context.load_cert_chain(settings.ssl_certificate_location, settings.ssl_key_location)
+    except (OSError, ssl.SSLError) as error:
+        files = [settings.ca_path, settings.ssl_certificate_location, settings.ssl_key_location]
+        named = ", ".join(str(file) for file in files if file is not None)
+        raise ConfigurationError(f"the certificate files of Kafka cannot be read ({named}): {error}") from error
+    return context
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and its causes: aiokafka hides a fenced producer behind other errors."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+
+
+def translated(error: BaseException, what: str) -> StreamForgeError:
+    """The wheel's error for one of aiokafka's; ``what`` names the object, as "the topic queue-events"."""
+    for cause in _chain(error):
+        text = f"{what}: {type(cause).__name__}: {cause}"
+        if isinstance(cause, _FENCED):
+            return FencedError(f"{what}: a successor took over, or the transaction timed out")
+        if isinstance(cause, _NOT_AUTHENTICATED):
+            return ConfigurationError(
+                f"{what}: Kafka refused user or password; check KAFKA_USER and KAFKA_PASSWORD", code="unauthenticated"
+            )
+        if isinstance(cause, _NOT_AUTHORIZED):
+            return ConfigurationError(f"{text}; give the user this right (ACL)", code="not-authorized")
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ConfigurationError(
+                f"{what}: the broker's certificate is not trusted ({cause.verify_message}); check KAFKA_CA_PATH",
+                code="unauthenticated",
+            )
+    if isinstance(error, (*_AWAY, OSError)):
+        return NotConnected(f"{what}: Kafka does not answer ({error})", code="broker-unreachable")
+    return TransientError(f"{what}: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def translate_errors(what: str) -> Iterator[None]:
+    """Raise aiokafka's errors as the wheel's; cancellation and our own errors pass."""
+    try:
+        yield
+    except StreamForgeError:
+        raise
+    except (kafka_errors.KafkaError, kafka_errors.ConsumerStoppedError, OSError, TimeoutError) as error:
+        raise translated(error, what) from error
+
+
+async def start_client(client: Client, settings: KafkaSettings) -> None:
+    """Start a producer, consumer or admin client.
+
+    aiokafka says "unable to bootstrap" whatever the cause; the true one is found by a connection of our own.
+
+    Raises:
+        NotConnected: no broker answers.
+        ConfigurationError: the broker refuses (code ``unauthenticated``), or the certificate is not trusted.
+    """
+    what = f"Kafka at {settings.bootstrap_servers}"
+    try:
+        with translate_errors(what):
+            await client.start()
+    except NotConnected as error:
+        raise await _diagnosis(settings, what) or error from error
+
+
+async def _diagnosis(settings: KafkaSettings, what: str) -> StreamForgeError | None:
+    """Why a client cannot start, None when the broker is simply away."""
+    options = client_options(settings)
+    for server in options.pop("bootstrap_servers"):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            connection = await create_conn(host, int(port), request_timeout_ms=DIAGNOSIS_TIMEOUT_MS, **options)
+        except (kafka_errors.KafkaError, OSError, TimeoutError) as error:
+            found = translated(error, what)
+            if isinstance(found, ConfigurationError):
+                return found
+        except ValueError:
+            return ConfigurationError(f"KAFKA_BOOTSTRAP_SERVERS: {server!r} is not host:port")
+        else:
+            connection.close()
+    return None
