@@ -1,0 +1,1 @@
+"""Makes true what the documents say: topics, Jobs, drains, ends. It alone launches."""
