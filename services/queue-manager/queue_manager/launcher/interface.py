@@ -40,7 +40,7 @@ class JobSpec:
     env: Mapping[str, str]
     """Environment of every ordinal; the launcher adds `ORDINAL`."""
     secret_env: Mapping[str, SecretStr]
-    """Further environment, never shown, logged or written to a journal in the clear."""
+    """Further environment, never shown or logged."""
     replicas: int
     backoff_limit: int
     """Counted failures that each ordinal may have before the Job fails."""
@@ -49,7 +49,7 @@ class JobSpec:
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Requests and limits as in a Kubernetes container; the local launcher does not enforce them."""
     cwd: str | None = None
-    """Working directory of a local process; None = one of the launcher's own."""
+    """Working directory of a local process; None = `/`. A container has the one of its image."""
 
     @property
     def labels(self) -> dict[str, str]:
