@@ -79,11 +79,10 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class OpenWorkflow:
-    """A workflow the controller has something to do for; ``is_waiting``: it has no place yet."""
+    """A workflow the controller has something to do for."""
 
     queue_id: str
     rev: str
-    is_waiting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +162,8 @@ class WorkflowStore(Protocol):
         """Kept messages in the order of their offsets; ``after``: the key of the last one seen."""
         ...
 
-    async def other_writer(self, document: WorkflowDocument) -> bool:
-        """Whether a workflow that came later stores in the same collection."""
+    async def purge(self, collection: str, queue_id: str) -> int:
+        """Remove the documents of a collection whose last writer was this workflow; how many there were."""
         ...
 
     async def read_offsets(self) -> dict[int, int]:
