@@ -83,23 +83,30 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def translated(error: BaseException, what: str) -> StreamForgeError:
     """The wheel's error for one of aiokafka's; ``what`` names the object, as "the topic queue-events"."""
     for cause in _chain(error):
-        text = f"{what}: {type(cause).__name__}: {cause}"
-        if isinstance(cause, _FENCED):
-            return FencedError(f"{what}: a successor took over, or the transaction timed out")
-        if isinstance(cause, _NOT_AUTHENTICATED):
-            return ConfigurationError(
-                f"{what}: Kafka refused user or password; check KAFKA_USER and KAFKA_PASSWORD", code="unauthenticated"
-            )
-        if isinstance(cause, _NOT_AUTHORIZED):
-            return ConfigurationError(f"{text}; give the user this right (ACL)", code="not-authorized")
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return ConfigurationError(
-                f"{what}: the broker's certificate is not trusted ({cause.verify_message}); check KAFKA_CA_PATH",
-                code="unauthenticated",
-            )
+        if (final := _final(cause, what)) is not None:
+            return final
     if isinstance(error, (*_AWAY, OSError)):
         return NotConnected(f"{what}: Kafka does not answer ({error})", code="broker-unreachable")
     return TransientError(f"{what}: {type(error).__name__}: {error}")
+
+
+def _final(cause: BaseException, what: str) -> StreamForgeError | None:
+    """The error that no waiting mends, if it is one."""
+    if isinstance(cause, _FENCED):
+        return FencedError(f"{what}: a successor took over, or the transaction timed out")
+    if isinstance(cause, _NOT_AUTHENTICATED):
+        text, code = "Kafka refused user or password; check KAFKA_USER and KAFKA_PASSWORD", "unauthenticated"
+    elif isinstance(cause, ssl.SSLCertVerificationError):
+        text = f"the broker's certificate is not trusted ({cause.verify_message}); check KAFKA_CA_PATH"
+        code = "unauthenticated"
+    elif isinstance(cause, _NOT_AUTHORIZED):
+        text, code = f"{type(cause).__name__} ({cause}); give the user this right (ACL)", "not-authorized"
+    elif isinstance(cause, kafka_errors.OffsetOutOfRangeError):
+        text = f"records were deleted by the topic's retention before they were read ({cause})"
+        code = "records-expired"
+    else:
+        return None
+    return ConfigurationError(f"{what}: {text}", code=code)
 
 
 @contextmanager

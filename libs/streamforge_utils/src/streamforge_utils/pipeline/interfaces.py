@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from streamforge_utils import codec
+from streamforge_utils.errors import PermanentError
 
 
 class EndOfSource(Exception):
@@ -193,8 +194,16 @@ class Batching:
 
 
 def keyed_json(value: Any) -> tuple[bytes | None, bytes]:
-    """The usual record of a stream: key = the document's ``_key``, value = JSON."""
-    return value["_key"].encode(), codec.encode(value)
+    """The usual record of a stream: key = the document's ``_key``, value = JSON.
+
+    Raises:
+        PermanentError: a value without a text ``_key``, or one that JSON does not have.
+    """
+    try:
+        key = value["_key"].encode()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PermanentError("a record of a stream needs a text _key", code="wrong-schema") from error
+    return key, codec.encode(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
