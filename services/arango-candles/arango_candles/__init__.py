@@ -1,1 +1,1 @@
-""""""
+"""Stores candles in ArangoDB."""

@@ -1,1 +1,1 @@
-""""""
+"""Adds technical indicators to a stream of candles."""

@@ -82,8 +82,8 @@ class ArangoClient:
     def _connected(self) -> _Connection:
         settings = self._settings
         driver = Driver(
-            hosts=settings.url,
-            resolver_max_tries=max(1, settings.url.count(",") + 1),
+            hosts=[settings.url],
+            resolver_max_tries=1,
             http_client=SingleTryTransport(timeout_s=self._timeout_s, connections=self._threads),
             serializer=lambda value: codec.encode(value).decode(),
             deserializer=codec.loads,

@@ -1,0 +1,5 @@
+"""``python -m arango_candles``."""
+
+from arango_candles.main import main
+
+main()
