@@ -29,8 +29,8 @@ _log = structlog.get_logger(component="control")
 class Handlers:
     """Who acts on commands; called from the listener's task, so they must return at once."""
 
-    on_stop: Callable[[], None]
-    """Called once."""
+    on_stop: Callable[[bool], None]
+    """Called once; True: the readers will be drained afterwards (``payload.drain``), so a writer has finished early."""
     on_drain: Callable[[Drain], None]
     """Called again when a drain with a higher id comes."""
     on_command: Callable[[str, dict[str, Any]], None] | None = None
@@ -100,7 +100,7 @@ class ControlListener:
                 if self._is_stopped:
                     return
                 self._is_stopped = True
-                self._handlers.on_stop()
+                self._handlers.on_stop(command.payload.get("drain") is True)
             case "drain":
                 drain = _drain(command.payload)
                 if drain.launch != self._identity.launch or drain.drain_id <= self._drain_id:

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
@@ -93,11 +94,25 @@ class KafkaAdmin:
         """
         if not topics:
             return
-        new = [NewTopic(t.name, t.partitions, t.replication, topic_configs=dict(t.config)) for t in topics]
+        new = [_new_topic(topic) for topic in topics]
         with translate_errors(f"creating the topics {', '.join(t.name for t in topics)}"):
             response = await (await self._admin()).create_topics(new, timeout_ms=REQUEST_TIMEOUT_MS)
         for name, code, *_ in response.topic_errors:
             _check(code, f"creating the topic {name}", fine=_TOPIC_EXISTS)
+
+    async def set_retention(self, names: Sequence[str], retention_ms: int) -> None:
+        """How long the records of these topics are kept, -1: for ever; a topic that is not there is fine.
+
+        It is the only setting of a workflow's topic: Kafka's request replaces all of them.
+        """
+        if not names:
+            return
+        resources = [ConfigResource(ConfigResourceType.TOPIC, n, {"retention.ms": str(retention_ms)}) for n in names]
+        with translate_errors(f"setting the retention of {', '.join(names)}"):
+            responses = await (await self._admin()).alter_configs(resources)
+        for response in responses:
+            for code, _, _, name in response.resources:
+                _check(code, f"setting the retention of {name}", fine=_UNKNOWN_TOPIC)
 
     async def delete_topics(self, names: Sequence[str]) -> None:
         """Delete topics; one that is not there is fine."""
@@ -154,6 +169,12 @@ class KafkaAdmin:
             await client.close()
         if consumer is not None:
             await consumer.stop()
+
+
+def _new_topic(topic: TopicSpec) -> NewTopic:
+    # aiokafka lets -1 (the broker's default) through only beside an assignment; an empty one is as good as none.
+    assignment: dict[int, list[int]] | None = {} if topic.replication == -1 else None
+    return NewTopic(topic.name, topic.partitions, topic.replication, assignment, dict(topic.config))
 
 
 def _check(code: int, what: str, *, fine: int) -> None:

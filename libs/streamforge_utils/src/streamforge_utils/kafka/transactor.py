@@ -74,6 +74,9 @@ class Transactor:
         """Fence the former launches, then the own former life; returns as the one who may write."""
         await self._drop()
         await fence(self._settings, self._former)
+        await self._start_own()
+
+    async def _start_own(self) -> None:
         producer = _producer(self._settings, self._id)
         try:
             with translate_errors(f"becoming the writer {self._id}"):
@@ -98,12 +101,17 @@ class Transactor:
             grouped = await self._by_partition(producer, outputs)
             await producer.begin_transaction()
             batches = await self._send(producer, outputs, grouped)
-            await producer.send_offsets_to_transaction(offsets, self._group)
+            if offsets:
+                await producer.send_offsets_to_transaction(offsets, self._group)
             # commit_transaction succeeds although the broker refused a record: its own result alone tells.
             results = await asyncio.gather(*(future for _, future in batches), return_exceptions=True)
             failed = [(r, i) for r, (i, _) in zip(results, batches, strict=True) if isinstance(r, BaseException)]
             if failed:
                 await producer.abort_transaction()
+                # aiokafka has counted the refused batch: the next one would be out of sequence. The abort went through,
+                # so nobody has fenced us, and a fresh producer is ours to make.
+                await self._drop()
+                await self._start_own()
                 _raise(failed)
             await producer.commit_transaction()
 
@@ -134,7 +142,8 @@ class Transactor:
             batch = producer.create_batch()
             inside: list[int] = []
             for index in indexes:
-                _, key, value, headers, _ = outputs[index]
+                _, key, value, given, _ = outputs[index]
+                headers = list(given)
                 if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                     sent.append((inside, await producer.send_batch(batch, tp.topic, partition=tp.partition)))
                     batch, inside = producer.create_batch(), []

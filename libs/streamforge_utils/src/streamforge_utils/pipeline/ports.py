@@ -127,6 +127,9 @@ class Progress:
 class Observer(Protocol):
     """Who is told what the runner does. Must return at once."""
 
+    def resumed(self, counters: Counters) -> None:
+        """At the start of every life: what former ones committed."""
+
     def progress(self, progress: Progress) -> None:
         """After every commit."""
 

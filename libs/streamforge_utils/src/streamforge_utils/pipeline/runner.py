@@ -170,7 +170,7 @@ class Runner:
             committer = self._committer
             await until_done(committer.start, part="kafka", observer=self._observer)
             committed = await until_done(lambda: committer.committed(partitions), part="kafka", observer=self._observer)
-            self._observer.waiting("kafka", None)
+        self._observer.waiting("kafka", None)
         metadata = {p: checkpoint.decode(c.metadata, step=self._job.step) for p, c in committed.items()}
         for partition in partitions or [("", 0)]:
             chain = Chain(self._pipeline, partition=partition, step=self._job.step, writes=self._job.writes)
@@ -180,6 +180,7 @@ class Runner:
             life.counters[partition] = metadata[partition].counters if partition in metadata else Counters()
             life.committed[partition] = committed[partition].offset if partition in committed else 0
         self._count(life)
+        self._observer.resumed(self.counters)
         await life.input.open(committed, metadata)
         await self._open_sink()
 

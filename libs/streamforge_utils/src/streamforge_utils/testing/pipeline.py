@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamforge_utils.contracts.dead_letters import Headers
+from streamforge_utils.contracts.events import Counters
 from streamforge_utils.errors import BatchError, FencedError, StreamForgeError
 from streamforge_utils.pipeline.interfaces import Delivery, EndOfSource
 from streamforge_utils.pipeline.ports import Output, OutputsRefused, Partition, Position, Progress
@@ -231,6 +232,9 @@ class RecordingObserver:
     def __init__(self) -> None:
         self.told: list[Progress] = []
         self.waits: list[tuple[str, str | None]] = []
+
+    def resumed(self, counters: Counters) -> None:
+        """Not kept."""
 
     def progress(self, progress: Progress) -> None:
         """Keep it."""
