@@ -1,0 +1,156 @@
+"""The SQLite file: one writing connection behind a lock, one reading connection per thread, WAL.
+
+`synchronous=NORMAL`: what was acknowledged survives the death of this process (kill -9); only a crash of the operating system or
+a power cut can lose the last transactions. Must never know what is stored: tables belong to `catalog`, `collection` and `indexes`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from arango_local.errors import CONFLICT, FILESYSTEM_FULL, ArangoError
+
+_PAGE_BYTES: Final = 8192
+_CACHE_KIB: Final = 65536
+_MMAP_BYTES: Final = 1 << 30
+_CHECKPOINT_PAGES: Final = 50_000  # random index pages are then written once per checkpoint, not once per batch
+_BUSY_SECONDS: Final = 10
+_NO_LIMIT: Final = 1_073_741_823
+
+
+class DataDirectoryInUseError(Exception):
+    """Another server works on the data directory."""
+
+
+class Storage:
+    """Connections to the database file in a data directory that nobody else has open.
+
+    Raises:
+        DataDirectoryInUseError: Another process has it.
+        OSError: The directory cannot be made or written.
+    """
+
+    def __init__(self, directory: Path, *, max_pages: int = 0) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._claim = (directory / "lock").open("w")
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._claim.close()
+            raise DataDirectoryInUseError(f"the data directory {directory} is in use by another arango-local") from None
+        self._path = directory / "arango.sqlite3"
+        self._lock = threading.RLock()
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._writer = self._connect()
+        if max_pages:
+            self.limit_pages(max_pages)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=_BUSY_SECONDS
+        )
+        for pragma in (
+            f"page_size={_PAGE_BYTES}",
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            f"cache_size=-{_CACHE_KIB}",
+            "temp_store=MEMORY",
+            f"mmap_size={_MMAP_BYTES}",
+            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        self._connections.append(connection)
+        return connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Gives this thread's reading connection; all reads inside see one state of the data."""
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+        connection.execute("BEGIN")
+        try:
+            with translated_errors():
+                yield connection
+        finally:
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keeps all other writers out; for what must change in memory together with the file, before the next write sees either."""
+        with self._lock:
+            yield
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Gives the writing connection; all of it is stored when the block ends, nothing when it raises.
+
+        Raises:
+            ArangoError: 1104 when the disk is full, 1200 when the file stayed locked.
+        """
+        with self._lock, translated_errors():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                # SQLite has already rolled back by itself after some faults, a full disk among them.
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def limit_pages(self, pages: int) -> None:
+        """Sets the size at which the "disk" is full, in pages; 0 lifts the limit. SQLite raises less than the present size to it."""
+        with self._lock:
+            self._writer.execute(f"PRAGMA max_page_count={pages or _NO_LIMIT}")
+
+    def pages(self) -> dict[str, int]:
+        """Returns the limit, the size and the unused part of the file, in pages, and the bytes of a page."""
+        with self._lock:
+            return {
+                name: self._writer.execute(f"PRAGMA {pragma}").fetchone()[0]
+                for name, pragma in (
+                    ("max_pages", "max_page_count"),
+                    ("pages", "page_count"),
+                    ("free_pages", "freelist_count"),
+                    ("page_bytes", "page_size"),
+                )
+            }
+
+    def close(self, *, patience_seconds: float) -> None:
+        """Stops running reads, waits so long for a write to end, and closes; an unfinished write is rolled back by the next start."""
+        for connection in self._connections:
+            if connection is not self._writer:
+                connection.interrupt()
+        if self._lock.acquire(timeout=patience_seconds):
+            self._writer.close()
+            self._lock.release()
+        self._claim.close()
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turns what SQLite raises for a full or locked file into what ArangoDB answers."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        code = error.sqlite_errorcode & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            # A real server maps RocksDB's "no space" to 1104, whose HTTP status is 500.
+            raise ArangoError(500, FILESYSTEM_FULL, "filesystem full: free some space and write again") from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise ArangoError(
+                409, CONFLICT, "write-write conflict: timeout waiting for the writer, try again"
+            ) from error
+        if str(error).startswith("no such table"):
+            raise ArangoError(
+                409, CONFLICT, "conflict: a collection or index was dropped during the operation"
+            ) from error
+        raise
