@@ -2,6 +2,7 @@
 
 from collections.abc import MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from arango.http import HTTPClient
 from arango.response import Response
@@ -56,7 +57,9 @@ class SingleTryTransport(HTTPClient):
         except (InvalidSchema, InvalidURL, MissingSchema) as error:
             raise ConfigurationError(f"ARANGO_URL is not an address: {shown(error)}") from error
         except RequestException as error:
-            raise NotConnected(f"ArangoDB does not answer: {shown(error)}") from error
+            address = urlsplit(url)
+            where = f"{address.hostname}:{address.port}"
+            raise NotConnected(f"ArangoDB at {where} does not answer: {shown(_innermost(error))}") from error
         return Response(
             method=method,
             url=answer.url,
@@ -66,3 +69,10 @@ class SingleTryTransport(HTTPClient):
             # Not answer.text: that guesses the encoding, and JSON is UTF-8 by definition.
             raw_body=answer.content.decode("utf-8", "replace"),
         )
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What the system said: the wrappers around it repeat the address three times."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
