@@ -45,7 +45,8 @@ async def sweep(mark: str, *, timeout_s: float = 10.0) -> int:
     """
     deadline = asyncio.get_running_loop().time() + timeout_s
     killed: set[int] = set()
-    # Two empty looks: a process that forks and ends behind the first one's back is seen by the second.
+    # Two empty looks: one that forked and ended behind the first look's back, or was in the middle of its exec and
+    # so without environment, is seen by the second.
     empty = 0
     while empty < 2:
         found = list(marked(mark))
@@ -56,5 +57,5 @@ async def sweep(mark: str, *, timeout_s: float = 10.0) -> int:
         killed.update(found)
         if found and asyncio.get_running_loop().time() > deadline:
             raise SweepError(f"processes {found} of a former node survive SIGKILL")
-        await asyncio.sleep(0.005 if found else 0)
+        await asyncio.sleep(0.005)
     return len(killed)

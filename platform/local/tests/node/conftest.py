@@ -94,6 +94,22 @@ class NodeUnderTest:
             if "line" in answer.get("item", {})
         ]
 
+    async def until_count(self, name: str, count: int) -> list[str]:
+        """The Job's lines as soon as there are so many."""
+        async with asyncio.timeout(20):
+            while len(lines := await self.lines(name)) < count:
+                await asyncio.sleep(0.01)
+        return lines
+
+    async def until_lines(self, name: str, wanted: list[str], **arguments) -> None:
+        """Wait for these lines, among others."""
+        try:
+            async with asyncio.timeout(20):
+                while [line for line in await self.lines(name, **arguments) if line in wanted] != wanted:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"{wanted} is not in {await self.lines(name, **arguments)}") from None
+
     def processes(self) -> list[int]:
         """Every process that belongs to this node."""
         return list(marked(mark_of(self.data)))

@@ -5,7 +5,7 @@ One connection per call, so that nothing is left of a call that failed. It start
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,8 @@ class ProcessLauncher:
         finally:
             self._open.discard(writer)
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def _line(self, reader: asyncio.StreamReader) -> dict[str, Any]:
         try:

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -195,17 +194,18 @@ async def test_kill_9_of_a_worker_counts_and_it_is_restarted(node):
     assert (await node.until("job", ended))["reason"] == "backoff-limit-exceeded"
 
 
-async def test_delete_lets_a_worker_end_itself(node, module):
+async def test_delete_lets_a_worker_end_itself(node, module, tmp_path):
+    flag = tmp_path / "flag"
     cwd = module(
         "import signal, sys, time\n"
         "def end(*_):\n    open(sys.argv[1], 'w').write('cleaned')\n    sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, end); print('armed')\nwhile True: time.sleep(1)"
     )
-    await node.create("job", "python", "-m", "job_under_test", f"{cwd}/flag", cwd=cwd)
+    await node.create("job", "python", "-m", "job_under_test", str(flag), cwd=cwd)
     await until_it_says(node, "job", "armed")
     await node.call("delete", name="job")
     await node.until("job", lambda status: status is None)
-    assert Path(cwd, "flag").read_text() == "cleaned"
+    assert flag.read_text() == "cleaned"
 
 
 async def test_delete_kills_what_ignores_sigterm_after_the_grace_with_all_its_children(node):

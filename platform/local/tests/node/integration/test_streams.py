@@ -55,11 +55,9 @@ async def test_a_follower_sees_each_line_once_across_restarts_and_is_told_the_en
 
 async def test_a_follower_sees_lines_as_they_come(node):
     await node.create("job", "sh", "-c", "echo first; sleep 0.4; echo second")
-    seen = []
     async with aclosing(node.stream("logs", name="job", follow=True)) as lines:
-        async for answer in lines:
-            if "line" in answer.get("item", {}):
-                seen.append((answer["item"]["line"], time.monotonic()))
+        answers = [(answer.get("item", {}), time.monotonic()) async for answer in lines]
+    seen = [(item["line"], at) for item, at in answers if "line" in item]
     assert [line for line, _ in seen] == ["first", "second"]
     assert seen[1][1] - seen[0][1] > 0.2
 
