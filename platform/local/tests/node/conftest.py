@@ -14,6 +14,9 @@ import pytest
 
 from streamforge_local.node.sweep import mark_of, marked
 
+# looptime asks for a loop before every synchronous test; the policy would make one that nobody closes.
+asyncio.set_event_loop(None)
+
 
 class NodeUnderTest:
     """Starts and kills the node, and speaks its protocol."""
