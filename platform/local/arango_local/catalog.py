@@ -35,8 +35,15 @@ from arango_local.storage import Storage
 SYSTEM: Final = "_system"
 KEY_GENERATORS: Final = ("traditional", "padded", "uuid")
 _SYSTEM_COLLECTIONS: Final = ("_analyzers", "_apps", "_aqlfunctions", "_frontend", "_graphs", "_jobs", "_queues")
-_DATABASE_NAME: Final = re.compile(r"[^\W\d_][^/:]{0,127}")
-_COLLECTION_NAME: Final = re.compile(r"[^\W\d][^/]{0,255}")
+_DATABASE_NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-]{0,63}")
+_COLLECTION_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_\-]{0,255}")
+_TABLES: Final = (
+    "databases(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE)",
+    "collections(id INTEGER PRIMARY KEY AUTOINCREMENT, database TEXT, name TEXT, kind INTEGER, properties TEXT, "
+    "UNIQUE(database, name))",
+    "indexes(id INTEGER PRIMARY KEY AUTOINCREMENT, collection INTEGER, definition TEXT)",
+    "settings(name TEXT PRIMARY KEY, value TEXT)",
+)
 _DEFAULT_PROPERTIES: Final = {
     "waitForSync": False,
     "isSystem": False,
@@ -62,17 +69,8 @@ class Catalog:
         self.collections: dict[str, dict[str, Collection]] = {}
         self.version = 0
         with storage.transaction() as connection:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS databases(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE)"
-            )
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS collections(id INTEGER PRIMARY KEY AUTOINCREMENT, database TEXT, name TEXT, "
-                "kind INTEGER, properties TEXT, UNIQUE(database, name))"
-            )
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS indexes(id INTEGER PRIMARY KEY AUTOINCREMENT, collection INTEGER, definition TEXT)"
-            )
-            connection.execute("CREATE TABLE IF NOT EXISTS settings(name TEXT PRIMARY KEY, value TEXT)")
+            for table in _TABLES:
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
             self._load(connection)
         if SYSTEM not in self.databases:
             self.create_database(SYSTEM)
@@ -166,7 +164,8 @@ class Catalog:
         """Makes a collection.
 
         Raises:
-            ArangoError: 1208 for a bad name, 1207 for one in use, 1232 for an unknown key generator, 9 for schema and the like.
+            ArangoError: 1208 for a bad name, 1207 for one in use, 1232 for an unknown key generator, 9 for schema and
+            the like.
         """
         collections = self.in_database(database)
         if not _COLLECTION_NAME.fullmatch(name):

@@ -1,8 +1,8 @@
 # ruff: noqa: S608 - table names are made here from numbers; values are bound
 """One collection: what it is, and reading its documents.
 
-Documents are rows `(key, rev, doc)` of a ROWID table `c<id>`: documents append, only small key and index pages are written at
-random. `doc` is JSON without the system attributes. Must never write documents (that is `writes`).
+Documents are rows `(key, rev, doc)` of a ROWID table `c<id>`: documents append, only small key and index pages are
+written at random. `doc` is JSON without the system attributes. Must never write documents (that is `writes`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Collection:
         return {"_key": key, "_id": self.prefix + key, "_rev": rev, **orjson.loads(doc)}
 
     def json(self, row: Row) -> bytes:
-        """Returns a row as clients see it, spliced without parsing; keys and revisions need no escapes (`writes.KEY`)."""
+        """Returns a row as clients see it, without parsing it; names, keys and revisions need no escapes."""
         key, rev, doc = row
         head = f'{{"_key":"{key}","_id":"{self.prefix}{key}","_rev":"{rev}"'.encode()
         return head + (b"}" if doc == b"{}" else b"," + doc[1:])

@@ -39,7 +39,7 @@ class QueryResult:
 
 
 class QueryRunner:
-    """Runs queries: reading ones on a snapshot, writing ones in a transaction, so that a failed query has written nothing."""
+    """Runs queries: reading ones on a snapshot, writing ones in a transaction; a failed query has written nothing."""
 
     def __init__(self, storage: Storage, catalog: Catalog, clock: Clock) -> None:
         self._storage = storage

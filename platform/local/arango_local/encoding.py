@@ -1,13 +1,18 @@
 """Order-preserving byte keys: `encode(a) < encode(b)` exactly when AQL orders a before b.
 
-This is what makes a SQLite BLOB index an AQL index, so the bytes are a storage format: a change needs a new data directory.
-Must never depend on anything but the value.
+This is what makes a SQLite BLOB index an AQL index, so the bytes are a storage format: a change needs a new data
+directory. Must never depend on anything but the value.
 
-    null 01 | false 02 | true 03 | number 04 + 8 bytes of the sign-flipped double + 2 bytes of what a 64-bit integer has beyond it
-    string 05 + UTF-8 (00 as 00 FF) + 00 00 | array 06 + elements, trailing nulls cut + 00
-    object 07 + for each name in order with a value that is not null: 02 + inverted name + value; then 00
+    null    01
+    false   02
+    true    03
+    number  04 + 8 bytes of the sign-flipped double + 2 bytes of what a 64-bit integer has beyond it
+    string  05 + UTF-8 (00 as 00 FF) + 00 00
+    array   06 + elements, trailing nulls cut + 00
+    object  07 + for each name in order whose value is not null: 02 + inverted name + FF + value; then 00
 
-A compound key is the concatenation. Every first byte is below `AFTER`, so `key + AFTER` follows all keys that begin with `key`.
+A compound key is the concatenation. Every first byte is below `AFTER`, so `key + AFTER` follows all keys that begin
+with `key`.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ def encode(value: Any) -> bytes:
     if value is None:
         return b"\x01"
     kind = type(value)
-    if kind is str:
+    if type(value) is str:
         return b"\x05" + value.encode().replace(b"\0", b"\0\xff") + b"\0\0"
     if kind is bool:
         return b"\x03" if value else b"\x02"
@@ -56,8 +61,10 @@ def _encode_number(number: int | float) -> bytes:
 
 
 def _encode_object(value: dict[str, Any]) -> bytes:
-    # Objects are compared by the sorted union of their names, and a name that is missing counts as null. So the object whose
-    # first name comes later is the smaller one: names are inverted, and FF ends them to put a longer name behind its prefix.
+    # Objects are compared by the sorted union of their names, and a name that is missing counts as null. So the object
+    # whose
+    # first name comes later is the smaller one: names are inverted, and FF ends them to put a longer name behind its
+    # prefix.
     parts = [
         b"\x02" + name.encode().translate(_INVERT) + b"\xff" + encode(value[name])
         for name in sorted(value)

@@ -1,6 +1,7 @@
 """The one error that leaves this server: what ArangoDB answers, with its HTTP status and its error number.
 
-Owns the error numbers used here (names and texts as in ArangoDB's `errors.dat`). Must never know about HTTP objects or SQLite.
+Owns the error numbers used here (names and texts as in ArangoDB's `errors.dat`). Must never know about HTTP objects or
+SQLite.
 """
 
 from __future__ import annotations

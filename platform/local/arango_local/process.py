@@ -63,7 +63,8 @@ def main() -> None:
     _run(application, engine, listener)
     application.close()
     engine.close()
-    # A thread may still be in a query that nothing can interrupt; what it would write is not acknowledged, and not stored.
+    # A thread may still be in a query that nothing can interrupt; what it would write is not acknowledged, and not
+    # stored.
     logging.shutdown()
     os._exit(0)
 

@@ -1,8 +1,8 @@
 """Ticks of a hybrid logical clock, and how ArangoDB writes them as `_rev`.
 
-A tick is `milliseconds << 20 | counter`: unique and rising within one clock, also when the machine's clock goes back. The text
-form is ArangoDB's `HybridLogicalClock` encoding: 6 bits per character, most significant first, leading zeros cut; its order is
-not the alphabet's. Must never be shared between stores.
+A tick is `milliseconds << 20 | counter`: unique and rising within one clock, also when the machine's clock goes back.
+The text form is ArangoDB's `HybridLogicalClock` encoding: 6 bits per character, most significant first, leading zeros
+cut; its order is not the alphabet's. Must never be shared between stores.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The SQLite file: one writing connection behind a lock, one reading connection per thread, WAL.
 
-`synchronous=NORMAL`: what was acknowledged survives the death of this process (kill -9); only a crash of the operating system or
-a power cut can lose the last transactions. Must never know what is stored: tables belong to `catalog`, `collection` and `indexes`.
+`synchronous=NORMAL`: what was acknowledged survives the death of this process (kill -9); only a crash of the operating
+system or a power cut can lose the last transactions. Must never know what is stored: tables belong to `catalog`,
+`collection` and `indexes`.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Storage:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keeps all other writers out; for what must change in memory together with the file, before the next write sees either."""
+        """Keeps all other writers out, for what must change in memory together with the file."""
         with self._lock:
             yield
 
@@ -107,7 +108,7 @@ class Storage:
                 raise
 
     def limit_pages(self, pages: int) -> None:
-        """Sets the size at which the "disk" is full, in pages; 0 lifts the limit. SQLite raises less than the present size to it."""
+        """Sets the size in pages at which the "disk" is full; 0 lifts the limit, less than the present size is that."""
         with self._lock:
             self._writer.execute(f"PRAGMA max_page_count={pages or _NO_LIMIT}")
 
@@ -125,7 +126,7 @@ class Storage:
             }
 
     def close(self, *, patience_seconds: float) -> None:
-        """Stops running reads, waits so long for a write to end, and closes; an unfinished write is rolled back by the next start."""
+        """Stops reads, waits so long for a write to end, and closes; the next start rolls an unfinished write back."""
         for connection in self._connections:
             if connection is not self._writer:
                 connection.interrupt()

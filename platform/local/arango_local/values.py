@@ -1,4 +1,6 @@
-"""AQL values: types, order, truth and casts (docs: AQL / Fundamentals / Type and value order, Data types; Functions / Type casts).
+"""AQL values: types, order, truth and casts.
+
+Source: the docs, AQL / Fundamentals / Type and value order, Data types; AQL / Functions / Type check and cast.
 
 JSON values are plain Python ones; `None` is null. Must never touch documents, storage or queries.
 """
@@ -18,6 +20,7 @@ Value: TypeAlias = Any
 _RANK: Final = {type(None): 0, bool: 1, int: 2, float: 2, str: 3, list: 4, tuple: 4, range: 4, dict: 5}
 _TYPE_NAMES: Final = ("null", "bool", "number", "string", "array", "object")
 _LARGEST_PLAIN_FLOAT: Final = 1e17
+_MAY_HOLD_DOUBLES: Final = frozenset((float, dict, list, tuple, range))
 
 
 def rank(value: Value) -> int:
@@ -141,9 +144,9 @@ def integral(value: Value) -> Value:
     if kind is float:
         return int(value) if value.is_integer() and abs(value) < _LARGEST_PLAIN_FLOAT else value
     if kind is dict:
-        return {name: integral(part) for name, part in value.items()}
+        return {name: integral(part) if type(part) in _MAY_HOLD_DOUBLES else part for name, part in value.items()}
     if is_array(value):
-        return [integral(part) for part in value]
+        return [integral(part) if type(part) in _MAY_HOLD_DOUBLES else part for part in value]
     return value
 
 

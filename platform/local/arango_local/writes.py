@@ -1,9 +1,9 @@
 # ruff: noqa: S608 - table names are made here from numbers; values are bound
 """Writing documents: every mode, per-document outcomes, index upkeep; a whole batch in a few SQL statements.
 
-All existing rows of a batch are read by one statement, the outcome of each document is decided in Python (so that a key that comes
-twice in a batch and every mode are exact), then rows and index entries are written by `executemany`. Runs inside the caller's
-transaction and must never begin or end one.
+All existing rows of a batch are read by one statement, the outcome of each document is decided in Python (so that a key
+that comes twice in a batch and every mode are exact), then rows and index entries are written by `executemany`. Runs
+inside the caller's transaction and must never begin or end one.
 """
 
 from __future__ import annotations
@@ -106,10 +106,12 @@ class Batch:
 
         Args:
             operation: What to do.
-            inputs: Documents; for `remove` also keys or ids. They belong to this call: system attributes are taken out of them.
+            inputs: Documents; for `remove` also keys or ids. They belong to this call: system attributes are taken out
+            of them.
 
         Returns:
-            `{_id, _key, _rev}` and, where there was one, `_oldRev`; or the error of that document, which is then not written.
+            `{_id, _key, _rev}` and, where there was one, `_oldRev`; or the error of that document, which is then not
+            written.
         """
         keys = [self._key_of(each) for each in inputs]
         found = self._collection.find_many(self._connection, (key for key in keys if type(key) is str))
@@ -128,12 +130,13 @@ class Batch:
         """Inserts documents whose keys are all new, given and valid, without outcomes; the fast lane of bulk loads.
 
         Returns:
-            False, with nothing written or changed, when any of that is not so or a unique index or edges need a closer look.
+            False, with nothing written or changed, when any of that is not so or a unique index or edges need a closer
+            look.
         """
         collection = self._collection
         if self._unique or collection.kind == EDGES or not self._key_options["allowUserKeys"]:
             return False
-        keys = [each.get("_key") if type(each) is dict else None for each in documents]
+        keys: list[Any] = [each.get("_key") if type(each) is dict else None for each in documents]
         if not all(type(key) is str and KEY.fullmatch(key) for key in keys) or len(set(keys)) != len(keys):
             return False
         if collection.find_many(self._connection, keys):
@@ -266,7 +269,8 @@ class Batch:
         name = self._options.version_attribute
         if name is None:
             return False
-        new, old = given.get(name), stored.parsed().get(name)
+        new: Any = given.get(name)
+        old: Any = stored.parsed().get(name)
         return is_number(new) and is_number(old) and new >= 0 and old >= 0 and int(new) <= int(old)
 
     def _check_unique(self, key: str, document: dict[str, Any]) -> None:
@@ -322,6 +326,8 @@ class Batch:
         gone, come = [], []
         for key, before in self._before.items():
             now = self._now[key]
+            if before is not None and now is not None and index.untouched(before.parsed(), now.parsed()):
+                continue
             old = None if before is None else index.key(key, before.parsed())
             new = None if now is None else index.key(key, now.parsed())
             if old != new:

@@ -1,7 +1,7 @@
 """The ASGI application: reads a request, finds its handler, runs it in a thread, sends the answer.
 
-No framework: ArangoDB's conventions (database in the path, its own errors and headers) leave little for one to do. Must never
-let a handler's fault hang a request or end the server.
+No framework: ArangoDB's conventions (database in the path, its own errors and headers) leave little for one to do. Must
+never let a handler's fault hang a request or end the server.
 """
 
 from __future__ import annotations

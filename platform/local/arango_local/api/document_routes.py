@@ -23,8 +23,8 @@ def insert(engine: Engine, request: Request, name: str) -> Response:
     body = request.json()
     options = _options(request, check_revs=False)
     if isinstance(body, list):
-        return _write_many(engine, request, collection, "insert", (body, options))
-    return _write_one(engine, request, collection, "insert", (body, options))
+        return _write_many(engine, request, collection, ("insert", body, options))
+    return _write_one(engine, request, collection, ("insert", body, options))
 
 
 def read(engine: Engine, request: Request, name: str, key: str) -> Response:
@@ -45,7 +45,7 @@ def read(engine: Engine, request: Request, name: str, key: str) -> Response:
 
 
 def read_many(engine: Engine, request: Request, name: str) -> Response:
-    """Returns the documents of an array of keys, ids or objects; an error object in the place of each that is missing."""
+    """Returns the documents of an array of keys, ids or objects; an error object for each that is missing."""
     collection = engine.catalog.collection(request.database, name)
     keys = [_key_of(collection, each) for each in _array(request.json())]
     with engine.storage.snapshot() as connection:
@@ -65,7 +65,7 @@ def change(operation: Operation) -> Any:
         wanted = request.revision("if-match")
         options = _options(request, check_revs=wanted is not None or not request.flag("ignoreRevs", True))
         given = {**body, "_key": key} | ({} if wanted is None else {"_rev": wanted})
-        return _write_one(engine, request, collection, operation, (given, options))
+        return _write_one(engine, request, collection, (operation, given, options))
 
     return handler
 
@@ -78,7 +78,7 @@ def change_many(operation: Operation) -> Any:
             return read_many(engine, request, name)
         collection = engine.catalog.collection(request.database, name)
         options = _options(request, check_revs=not request.flag("ignoreRevs", True))
-        return _write_many(engine, request, collection, operation, (_array(request.json()), options))
+        return _write_many(engine, request, collection, (operation, _array(request.json()), options))
 
     return handler
 
@@ -117,9 +117,9 @@ def _status(request: Request, collection: Collection, operation: Operation) -> i
 
 
 def _write_one(
-    engine: Engine, request: Request, collection: Collection, operation: Operation, work: tuple[Any, WriteOptions]
+    engine: Engine, request: Request, collection: Collection, work: tuple[Operation, Any, WriteOptions]
 ) -> Response:
-    document, options = work
+    operation, document, options = work
     outcome = engine.write(collection, operation, [document], options)[0]
     if isinstance(outcome, ArangoError):
         raise outcome
@@ -130,9 +130,9 @@ def _write_one(
 
 
 def _write_many(
-    engine: Engine, request: Request, collection: Collection, operation: Operation, work: tuple[list[Any], WriteOptions]
+    engine: Engine, request: Request, collection: Collection, work: tuple[Operation, list[Any], WriteOptions]
 ) -> Response:
-    documents, options = work
+    operation, documents, options = work
     outcomes = engine.write(collection, operation, documents, options)
     errors = Counter(outcome.number for outcome in outcomes if isinstance(outcome, ArangoError))
     content: Any = [_inline(outcome) for outcome in outcomes]

@@ -134,7 +134,7 @@ def show_pages(engine: Engine, _request: Request) -> Response:
 
 
 def limit_pages(engine: Engine, request: Request) -> Response:
-    """Sets the size at which the "disk" is full: `{"max_pages": n}`, 0 = no limit, below the present size = full now."""
+    """Sets the size at which the "disk" is full: `{"max_pages": n}`; 0 = no limit, 1 = full now."""
     pages = request.object().get("max_pages")
     if type(pages) is not int or not 0 <= pages <= _MAX_PAGES:
         raise ArangoError(400, BAD_PARAMETER, f"'max_pages' must be an integer from 0 to {_MAX_PAGES}")

@@ -1,6 +1,7 @@
 """How FOR over a collection finds its rows: by key, by an index, or all of them.
 
-Only narrows: a filter is left out only when the rows found are exactly those it lets through. Must never change a result.
+Only narrows: a filter is left out only when the rows found are exactly those it lets through. Must never change a
+result.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class Chooser:
             return None
         used = [each for each in (*equals, low, high, choices) if each is not None]
         covered = frozenset() if index.sparse else frozenset(each.place for each in used)
-        rows = self._index_rows(index, equals, choices, (low, high), in_order and order[0][1])
+        rows = self._index_rows(index, equals, (low, high, choices), in_order and order[0][1])
         score = (len(equals) + (choices is not None), bool(low) + bool(high), in_order)
         return score, AccessPath(rows, covered, in_order)
 
@@ -139,16 +140,16 @@ class Chooser:
         self,
         index: Index,
         equals: list[Condition],
-        choices: Condition | None,
-        ends: tuple[Condition | None, Condition | None],
+        rest: tuple[Condition | None, Condition | None, Condition | None],
         descending: bool,
     ) -> str:
+        low, high, choices = rest
         table, name = self._workspace.constant(self._collection), self._workspace.constant(index)
         values = "[" + ", ".join(self._source(each.value) for each in equals) + "]"
         if choices is not None:
             return f"X.by_index_any({table}, {name}, {values}, {self._source(choices.value)})"
         bounds = ", ".join(
-            "None" if end is None else f"Bound({self._source(end.value)}, {'=' in end.operator})" for end in ends
+            "None" if end is None else f"Bound({self._source(end.value)}, {'=' in end.operator})" for end in (low, high)
         )
         return f"X.by_index({table}, {name}, {values}, ends=({bounds}), descending={descending})"
 
@@ -160,7 +161,11 @@ def _ends(conditions: Sequence[Condition]) -> tuple[Condition | None, Condition 
 
 
 def _in_index_order(index: Index, bound: int, order: Sequence[tuple[Path | None, bool]]) -> bool:
-    """Criteria on fields bound to one value do not matter; the others must be the next fields, then perhaps `_key`, in one direction."""
+    """Says whether the index gives the wanted order.
+
+    Criteria on fields bound to one value do not matter; the others must be the next fields, then perhaps `_key`, and
+    all must have one direction.
+    """
     constant = set(index.paths[:bound])
     wanted = [(path, descending) for path, descending in order if path not in constant]
     if not wanted or len({descending for _, descending in order}) != 1:

@@ -1,18 +1,16 @@
 """Syntax tree -> Python source -> a generator function.
 
-A query becomes a chain of generator functions ("stages"), nested so that a subquery sees the variables around it. FOR is `for`,
-FILTER is `continue`; SORT, COLLECT and data modification end a stage: it yields what they need, computed where all variables are
-at hand, and the variables that live on; the next stage goes through what the runtime (`execution`) makes of those rows.
-Must never run a query.
+A query becomes a chain of generator functions ("stages"), nested so that a subquery sees the variables around it. FOR
+is `for`, FILTER is `continue`; SORT, COLLECT and data modification end a stage: it yields what they need, computed
+where all variables are at hand, and the variables that live on; the next stage goes through what the runtime
+(`execution`) makes of those rows. Must never run a query.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from arango_local.aql import execution, operators, translation
 from arango_local.aql.access import AccessPath, Chooser
 from arango_local.aql.functions import FUNCTIONS
 from arango_local.aql.scope import Lines, Scope, Slot, Workspace
@@ -30,7 +28,6 @@ from arango_local.aql.syntax import (
     Let,
     Limit,
     Modify,
-    ParsedQuery,
     Query,
     Remove,
     Return,
@@ -42,71 +39,20 @@ from arango_local.aql.syntax import (
     mentions,
 )
 from arango_local.aql.translation import Translator
-from arango_local.catalog import Catalog
 from arango_local.collection import Collection
-from arango_local.encoding import encode
 from arango_local.errors import QUERY_INVALID_AGGREGATE, QUERY_VARIABLE_REDECLARED, ArangoError
-from arango_local.indexes import Bound
-from arango_local.values import eq, lt, to_number, to_string, truthy
 
 _AGGREGATES: Final = frozenset(
-    "MIN MAX SUM AVERAGE AVG STDDEV_POPULATION STDDEV STDDEV_SAMPLE VARIANCE_POPULATION VARIANCE VARIANCE_SAMPLE UNIQUE "
-    "SORTED_UNIQUE COUNT_DISTINCT COUNT_UNIQUE".split()
+    "MIN MAX SUM AVERAGE AVG STDDEV_POPULATION STDDEV STDDEV_SAMPLE VARIANCE_POPULATION VARIANCE VARIANCE_SAMPLE "
+    "UNIQUE SORTED_UNIQUE COUNT_DISTINCT COUNT_UNIQUE".split()
 )
 _ROW_COUNTS: Final = ("LENGTH", "COUNT")
-_NOWHERE: Final = Scope({})
-_RUNTIME: Final[dict[str, Any]] = {
-    name: getattr(operators, name)
-    for name in ("access", "arithmetic", "both", "compare", "either", "elements", "flattened", "interval", "quantified")
-} | {
-    "Bound": Bound,
-    "encode": encode,
-    "eq": eq,
-    "lt": lt,
-    "sliced": translation.sliced,
-    "to_number": to_number,
-    "to_string": to_string,
-    "truthy": truthy,
-}
+NOWHERE: Final = Scope({})
 
 
-@dataclass(frozen=True)
-class CompiledQuery:
-    """A query that can be run.
+class Compiler:
+    """What the blocks of one query share."""
 
-    Attributes:
-        run: Yields the result's rows.
-        reads: The collections that it reads.
-        writes: The collections that it writes.
-        source: The generated code.
-    """
-
-    run: execution.Generated
-    reads: frozenset[str]
-    writes: frozenset[str]
-    source: str
-
-
-def compile_query(parsed: ParsedQuery, catalog: Catalog, database: str, binds: dict[str, Any]) -> CompiledQuery:
-    """Compiles a query; the result holds while the catalog, the collection binds and the attribute binds stay the same.
-
-    Raises:
-        ArangoError: What is wrong with the query.
-    """
-    workspace = Workspace(catalog, database, binds)
-    compiler = _Compiler(workspace, {name: binds[name] for name in parsed.attribute_binds})
-    lines = Lines(0)
-    lines.add("def query(X):", deeper=True)
-    lines.add("B = X.binds")
-    name = compiler.block(parsed.statements, _NOWHERE, lines, is_top=True)
-    lines.add(f"yield from {name}()")
-    source = "\n".join(lines.text)
-    namespace = _RUNTIME | workspace.constants
-    exec(compile(source, "<aql>", "exec"), namespace)  # noqa: S102 - source made here; user text only as repr() of literals
-    return CompiledQuery(namespace["query"], frozenset(workspace.reads), frozenset(workspace.writes), source)
-
-
-class _Compiler:
     def __init__(self, workspace: Workspace, attribute_binds: dict[str, Any]) -> None:
         self.workspace = workspace
         self.attribute_binds = attribute_binds
@@ -120,7 +66,7 @@ class _Compiler:
 class _Block:
     """Compiles one query or subquery."""
 
-    def __init__(self, compiler: _Compiler, scope: Scope, out: Lines, *, is_top: bool) -> None:
+    def __init__(self, compiler: Compiler, scope: Scope, out: Lines, *, is_top: bool) -> None:
         self._compiler = compiler
         self._workspace = compiler.workspace
         self._translator = compiler.translator
@@ -133,6 +79,7 @@ class _Block:
         self._begin("for _ in (0,):")
 
     def compile(self, query: Query) -> str:
+        """Writes the stages; returns the name of the last one."""
         self._rest = query
         while self._rest:
             statement, self._rest = self._rest[0], self._rest[1:]
@@ -183,7 +130,7 @@ class _Block:
         return self._translator.value(expression, self._scope, self._lines)
 
     def _constant_value(self, expression: Expression | None) -> str:
-        return "None" if expression is None else self._translator.value(expression, _NOWHERE, self._lines)
+        return "None" if expression is None else self._translator.value(expression, NOWHERE, self._lines)
 
     # -- reading --
 

@@ -110,7 +110,7 @@ class Execution:
             yield from self.by_keys(collection, [identifier.removeprefix(collection.prefix)])
 
     def key_interval(self, collection: Collection, low: Any, high: Any, descending: bool) -> Iterator[Row]:
-        """Yields rows in the order of their keys, at least those between the bounds; bounds are tested again by their filters."""
+        """Yields rows in the order of their keys, at least those between the bounds; filters test them again."""
         first = low if type(low) is str else ""
         last = high if type(high) is str else None
         return self._indexed(collection.keys_between(self.connection, first, last, descending=descending))
@@ -124,7 +124,7 @@ class Execution:
         ends: tuple[Bound | None, Bound | None],
         descending: bool,
     ) -> Iterator[Row]:
-        """Yields the rows whose first fields equal values and whose next field is in a range, in the order of the index."""
+        """Yields, in the order of the index, rows whose first fields equal values and whose next is in a range."""
         low, high = ends
         if index.sparse and not _sparse_index_serves(index, equals, low):
             return self.scan(collection)
@@ -132,7 +132,7 @@ class Execution:
         return self._indexed(collection.indexed_between(self.connection, index, limits, descending=descending))
 
     def by_index_any(self, collection: Collection, index: Index, equals: Sequence[Any], choices: Any) -> Iterator[Row]:
-        """Yields the rows whose first fields equal values and whose next one is one of the choices, in the order of the index."""
+        """Yields, in the order of the index, rows whose first fields equal values and whose next is a choice."""
         for choice in sorted(unique(choices), key=encode) if is_array(choices) else ():
             yield from self.by_index(collection, index, [*equals, choice], ends=(None, None), descending=False)
 
@@ -230,27 +230,25 @@ class Execution:
     ) -> Iterator[Any]:
         """Writes the first item of each row; yields old, new and the rest of the row."""
         inputs = list(rows)
-        return self._written(
-            collection, ("insert", [row[0] for row in inputs]), options, want, [row[1:] for row in inputs]
+        work: tuple[Operation, list[Any], list[Any]] = (
+            "insert",
+            [row[0] for row in inputs],
+            [row[1:] for row in inputs],
         )
+        return self._written(collection, work, options, want)
 
     def modify(
         self, collection: Collection, operation: Operation, rows: Iterable[tuple[Any, ...]], *, options: Any, want: bool
     ) -> Iterator[Any]:
-        """Updates, replaces or removes what the first item of each row selects, by its second one; yields old, new and the rest."""
+        """Changes what the first item of each row selects, by its second one; yields old, new and the rest."""
         inputs = list(rows)
         documents = [_selected(row[0], row[1]) for row in inputs]
-        return self._written(collection, (operation, documents), options, want, [row[2:] for row in inputs])
+        return self._written(collection, (operation, documents, [row[2:] for row in inputs]), options, want)
 
     def _written(
-        self,
-        collection: Collection,
-        work: tuple[Operation, list[Any]],
-        options: Any,
-        want: bool,
-        rests: list[tuple[Any, ...]],
+        self, collection: Collection, work: tuple[Operation, list[Any], list[tuple[Any, ...]]], options: Any, want: bool
     ) -> Iterator[Any]:
-        operation, documents = work
+        operation, documents, rests = work
         parsed, ignore_errors = _write_options(options, want)
         copies = [dict(each) if type(each) is dict else each for each in documents]
         if any(type(each) is not dict for each in copies) and not ignore_errors:

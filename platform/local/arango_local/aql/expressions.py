@@ -1,11 +1,12 @@
 """Parsing of expressions: a Pratt parser with the precedence table of ArangoDB's own grammar (`grammar.y`).
 
-Two surprises of that table: `==` binds looser than `IN`, and `IN` looser than `<`. In a data-modification statement the `IN`
-after the last operand belongs to the statement; `no_in` says so. Must never look at the meaning of names.
+Two surprises of that table: `==` binds looser than `IN`, and `IN` looser than `<`. In a data-modification statement the
+`IN` after the last operand belongs to the statement; `no_in` says so. Must never look at the meaning of names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from arango_local.aql.lexer import Token, describe, fail, tokenize
@@ -63,6 +64,11 @@ class ExpressionParser:
     def current(self) -> Token:
         """The token that comes next."""
         return self._tokens[self._index]
+
+    @property
+    def at_end(self) -> bool:
+        """Nothing comes any more."""
+        return self.current.kind == "end"
 
     @property
     def following(self) -> Token:
@@ -182,22 +188,31 @@ class ExpressionParser:
 
     def _atom(self) -> Expression:
         token = self.current
-        if token.kind == "bind":
-            return self.bind()
-        if token.kind == "constant":
-            return Constant(self.advance().value)
-        if token.kind == "identifier":
-            return self._name()
-        if token.kind == "keyword":
-            return self._keyword_atom(token)
-        if token.value == "(":
-            return self._parenthesis()
-        if token.value == "[":
-            self.advance()
-            return ArrayLiteral(tuple(self._list("]")))
-        return self.object_literal()
+        by_kind: dict[str, Callable[[], Expression]] = {
+            "bind": self.bind,
+            "constant": self._literal,
+            "identifier": self._name,
+            "keyword": self._keyword_atom,
+        }
+        by_operator: dict[str, Callable[[], Expression]] = {
+            "(": self._parenthesis,
+            "[": self._array,
+            "{": self.object_literal,
+        }
+        parse = by_kind.get(token.kind) or by_operator.get(str(token.value))
+        if parse is None:
+            self.refuse()
+        return parse()
 
-    def _keyword_atom(self, token: Token) -> Expression:
+    def _literal(self) -> Expression:
+        return Constant(self.advance().value)
+
+    def _array(self) -> Expression:
+        self.expect("[")
+        return ArrayLiteral(tuple(self._list("]")))
+
+    def _keyword_atom(self) -> Expression:
+        token = self.current
         if token.value in _CONSTANTS:
             self.advance()
             return Constant(_CONSTANTS[token.value])

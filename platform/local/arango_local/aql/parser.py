@@ -1,4 +1,4 @@
-"""Parsing of statements. Must never look at the meaning of names; what is known and not supported is refused by its name."""
+"""Parsing of statements. Must never look at the meaning of names; what is not supported is refused by its name."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def parse(text: str) -> ParsedQuery:
         ArangoError: 1502 for an empty query, 1501 for one outside the grammar, 9 for what only a real server has.
     """
     parser = _Parser(text)
-    if parser.current.kind == "end":
+    if parser.at_end:
         raise ArangoError(400, QUERY_EMPTY, "query is empty")
     statements = parser.query()
-    if parser.current.kind != "end":
+    if not parser.at_end:
         parser.refuse()
     return ParsedQuery(statements, frozenset(parser.binds), frozenset(parser.attribute_binds))
 

@@ -42,7 +42,7 @@ _FAST_COMPARISONS: Final = {
 
 
 class Translator:
-    """Writes the Python source of expressions; definitions of subqueries go to `lines` before the line that uses them."""
+    """Writes the Python source of expressions; definitions of subqueries go to `lines`, before their use."""
 
     def __init__(self, workspace: Workspace, block: SubqueryCompiler) -> None:
         self._workspace = workspace

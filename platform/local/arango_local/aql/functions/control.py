@@ -64,7 +64,7 @@ def current_database(caller: Caller) -> str:
 
 
 @function("IN_RANGE")
-def in_range(value: Any, low: Any, high: Any, include_low: Any, include_high: Any) -> bool:
+def in_range(value: Any, low: Any, high: Any, include_low: Any, include_high: Any) -> bool:  # noqa: PLR0917 - AQL's order
     """IN_RANGE(value, low, high, includeLow, includeHigh)."""
     above = lt(low, value) or (truthy(include_low) and eq(low, value))
     return above and (lt(value, high) or (truthy(include_high) and eq(value, high)))

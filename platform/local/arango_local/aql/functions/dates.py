@@ -1,4 +1,4 @@
-"""Date functions, UTC: milliseconds since the epoch in, ISO 8601 (`YYYY-MM-DDTHH:MM:SS.mmmZ`) out (docs: AQL / Functions / Date)."""
+"""Date functions, in UTC (docs: AQL / Functions / Date): milliseconds or ISO 8601 in, ISO 8601 out."""
 
 from __future__ import annotations
 

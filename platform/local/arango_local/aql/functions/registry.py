@@ -1,4 +1,4 @@
-"""The table of AQL functions, and what a wrong argument does: null and a warning, as in ArangoDB. Must never hold a function."""
+"""The table of AQL functions, and what a wrong argument does: null and a warning. Must never hold a function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from arango_local.aql.operators import Warnings, plain_number
 from arango_local.errors import QUERY_ARGUMENT_TYPE
-from arango_local.values import is_array, is_number
+from arango_local.values import is_array
 
 Implementation = TypeVar("Implementation", bound=Callable[..., Any])
 
@@ -86,4 +86,6 @@ def mapping(value: Any) -> dict[str, Any]:
 
 def number(value: Any) -> int | float:
     """Returns an argument that must be a number."""
-    return value if is_number(value) else invalid()
+    if type(value) is int or type(value) is float:
+        return value
+    invalid()
