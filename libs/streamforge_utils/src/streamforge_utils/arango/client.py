@@ -211,12 +211,12 @@ class ArangoClient:
         """
         doing = "query " + shown(" ".join(text.split()))
         cursor = await self._run(doing, _execute, text, bind_vars or {}, batch_size)
-        while batch := list(cursor.batch() or ()):
-            cursor.batch().clear()  # type: ignore[union-attr]  # a deque, by the line above
-            for row in batch:
-                yield row
-            if cursor.has_more():
-                await self._run(doing, lambda _: cursor.fetch())
+        while True:
+            while not cursor.empty():
+                yield cursor.pop()
+            if not cursor.has_more():
+                return
+            await self._run(doing, lambda _: cursor.fetch())
 
 
 def _ensure_collection(database: StandardDatabase, name: str, indexes: Sequence[Index]) -> None:

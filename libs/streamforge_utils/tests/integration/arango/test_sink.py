@@ -1,10 +1,14 @@
 """The sink against a real server."""
 
+import base64
+import json
+import urllib.request
+
 import pytest
 from pydantic import SecretStr
 
 from streamforge_utils.arango import ArangoSink, Index
-from streamforge_utils.errors import BatchError, ConfigurationError, NotConnected
+from streamforge_utils.errors import BatchError, ConfigurationError, NotConnected, TransientError
 from streamforge_utils.pipeline import Sink
 
 pytestmark = pytest.mark.integration
@@ -75,6 +79,33 @@ async def test_a_killed_store_is_told_and_the_sink_goes_on_when_it_is_back(arang
     await sink.open()
     await sink.write(candles(10))
     assert await client.count(collection) == 10
+
+
+def limit_pages(arango, pages):
+    """The size of the local server's disk; 1: full now, 0: no limit."""
+    request = urllib.request.Request(
+        f"{arango.url}/_local/max_pages", method="PUT", data=json.dumps({"max_pages": pages}).encode()
+    )
+    login = base64.b64encode(f"{arango.user}:{arango.password}".encode()).decode()
+    request.add_header("authorization", f"Basic {login}")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert answer.status == 200
+
+
+async def test_a_full_disk_is_told_and_the_sink_goes_on_when_there_is_room(arango, sink, client, collection):
+    async def use_up() -> None:  # first goes what was free inside of the file
+        for start in range(20):
+            await sink.write([{**c, "_key": f"{start}-{c['_key']}", "text": "x" * 500} for c in candles(300)])
+
+    await sink.write(candles(3))
+    limit_pages(arango, 1)
+    try:
+        with pytest.raises(TransientError, match="disk full"):
+            await use_up()
+    finally:
+        limit_pages(arango, 0)
+    await sink.write([{"_key": "after", "open_time": 1}])
+    assert await client.get(collection, "after") is not None
 
 
 async def test_a_sink_that_was_never_opened_is_not_connected(settings, collection):
