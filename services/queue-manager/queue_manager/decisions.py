@@ -7,8 +7,6 @@ a new document with the decision in its outbox, or raise NotAllowed.
 
 from typing import Any
 
-from streamforge_utils.contracts.events import Decision, DecisionName
-
 from queue_manager.model import (
     DeleteAsk,
     DrainRecord,
@@ -25,6 +23,7 @@ from queue_manager.model import (
     WorkflowSpec,
 )
 from queue_manager.states import refresh, workflow_end
+from streamforge_utils.contracts.events import Decision, DecisionName
 
 STOPPED = Reason(code="stopped", message="stopped by a request")
 
@@ -206,10 +205,6 @@ def _apply_launch(document: WorkflowDocument, payload: dict[str, Any]) -> None:
     status.launches.append(Launch.model_validate(payload["launch"]))
     status.reason = None
     status.is_due_again = False
-    for ordinal in status.ordinals.values():
-        status.restarts += ordinal.restarts
-        ordinal.restarts = ordinal.disruptions = ordinal.idle_ends = 0
-        ordinal.idle_committed = {}
     document.status.has_place = True
     document.status.topics = "kept"
 
@@ -230,7 +225,12 @@ def _apply_end(document: WorkflowDocument, decision: Decision) -> None:
         under_way.outcome = payload["outcome"]
     status.reason = None
     status.last_exit = payload["last_exit"]
+    status.restarts += payload["restarts"]
     status.is_stalled = False
+    for ordinal in status.ordinals.values():
+        ordinal.restarts = ordinal.disruptions = ordinal.idle_ends = 0
+        ordinal.last_exit = None
+        ordinal.idle_committed = {}
     if payload["end"] is not None:
         status.end = StepEnd.model_validate(payload["end"])
         status.reason = status.end.reason
@@ -332,6 +332,7 @@ def _ending(document: WorkflowDocument, step: str, outcome: str) -> dict[str, An
         "launch": status.launch.number if status.launch else 0,
         "outcome": outcome,
         "last_exit": next((code for code in exits if code), exits[-1] if exits else None),
+        "restarts": sum(o.restarts for o in status.ordinals.values()),
         "offsets": {str(partition): offset for partition, offset in document.status.offsets.items()},
     }
 

@@ -7,6 +7,7 @@ reads a clock, a store or a message: ``decisions`` changes documents, ``fold`` f
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
 from streamforge_utils.contracts.events import Counters, Decision, EventName
 
 State = Literal["pending", "starting", "running", "stopping", "finished", "failed", "interrupted"]

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from streamforge_utils.contracts.reasons import REASONS, help_of
-
 from queue_manager.model import Reason, StepSpec, StepStatus, WorkflowDocument
+from streamforge_utils.contracts.reasons import REASONS, help_of
 
 WAITING = Reason(code="queued", message=REASONS["queued"])
 
@@ -112,7 +111,7 @@ def _step(spec: StepSpec, status: StepStatus) -> dict[str, Any]:
         "job": launch.job if launch else None,
         "launch": launch.number if launch else 0,
         "restarts": status.restarts + sum(ordinal.restarts for ordinal in ordinals),
-        "last_exit": status.last_exit,
+        "last_exit": next((o.last_exit for o in ordinals if o.last_exit is not None), status.last_exit),
         "replicas": spec.replicas,
         "reads": list(spec.reads.values()),
         "writes": list(spec.writes.values()),

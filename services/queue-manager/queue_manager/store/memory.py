@@ -4,10 +4,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamforge_utils import codec
-from streamforge_utils.contracts import names
-from streamforge_utils.errors import NotConnected
-
 from queue_manager.model import WorkflowDocument
 from queue_manager.store.interface import (
     MAX_PAGE,
@@ -22,6 +18,9 @@ from queue_manager.store.interface import (
     Page,
     Stale,
 )
+from streamforge_utils import codec
+from streamforge_utils.contracts import names
+from streamforge_utils.errors import NotConnected
 
 
 class MemoryStore:

@@ -1,0 +1,410 @@
+"""The reconcile loop: reads what should be (documents) and what is (Jobs, events) and does the next step.
+
+One controller of an installation acts at a time (a lease in the store); every write is compare-and-set, so two that
+both believe they may act launch nothing twice. Nothing is retried anywhere else, and no failure ends the loop.
+"""
+
+import asyncio
+import math
+import random
+from dataclasses import dataclass, field
+
+import structlog
+from ulid import ULID
+
+from queue_manager.controller.actions import Actions
+from queue_manager.controller.event_reader import EventReader
+from queue_manager.controller.jobs import JobCache
+from queue_manager.controller.outbox import Outbox
+from queue_manager.controller.plan import World, make_plan
+from queue_manager.controller.ports import Ports
+from queue_manager.controller.watch import Watch
+from queue_manager.controller.work_queue import WorkQueue
+from queue_manager.fold import fold, mark_stalled
+from queue_manager.launcher.interface import LauncherError
+from queue_manager.model import Reason, WorkflowDocument
+from queue_manager.store.interface import Stale
+from streamforge_utils.contracts.reasons import REASONS
+from streamforge_utils.errors import ConfigurationError, NotConnected, StreamForgeError, TransientError
+from streamforge_utils.observability.health import Health
+
+MAX_ROUNDS = 20
+"""Plans carried out for one workflow before others have their turn."""
+FIRST_RETRY_S = 0.2
+LONGEST_RETRY_S = 5.0
+STALLED_S = 60.0
+"""A controller that does not come round for so long is not alive."""
+
+_log = structlog.get_logger(component="controller")
+
+
+class _LeaseLost(Exception):
+    """Another controller acts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much, and how often."""
+
+    max_running: int = 32
+    concurrency: int = 8
+    lease_s: float = 10.0
+    resync_s: float = 1.0
+
+
+@dataclass(slots=True)
+class _Reign:
+    """What lives as long as the lease is held."""
+
+    work: WorkQueue
+    jobs: JobCache
+    events: EventReader
+    outbox: Outbox
+    actions: Actions
+    documents: dict[str, WorkflowDocument] = field(default_factory=dict)
+    """Open workflows as they were last stored."""
+    placed: set[str] = field(default_factory=set)
+    has_waiting: bool = True
+    """The store may know workflows that wait for a place."""
+    is_loaded: bool = False
+    """All open workflows were seen once: places are counted right."""
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+class Controller:
+    """``run`` until cancelled. ``submitted`` and ``nudge`` come from the API of the same process, if there is one."""
+
+    def __init__(self, ports: Ports, *, limits: Limits, health: Health) -> None:
+        self._ports = ports
+        self._limits = limits
+        self._health = health
+        self._owner = str(ULID())
+        self._reign: _Reign | None = None
+        self._installation = ""
+        self._watch = Watch(ports, health)
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this controller is the one that acts."""
+        return self._reign is not None
+
+    def submitted(self, document: WorkflowDocument) -> None:
+        """A workflow was stored just now; saves the reading of it."""
+        reign = self._reign
+        if reign is None or not reign.is_loaded:
+            return
+        if not reign.has_waiting and len(reign.placed) < self._limits.max_running:
+            reign.placed.add(document.queue_id)
+            reign.documents[document.queue_id] = document
+            reign.work.add(document.queue_id)
+        else:
+            reign.has_waiting = True
+            reign.outbox.offer(document)
+
+    def nudge(self, queue_id: str) -> None:
+        """Something was asked of a workflow."""
+        if self._reign is not None:
+            self._reign.documents.pop(queue_id, None)
+            self._reign.work.add(queue_id)
+
+    async def run(self) -> None:
+        """Wait for the lease, act, give it back at the end."""
+        await self._prepare()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch.run(recovered=self._recovered), name="controller-watch")
+            tasks.create_task(self._rule(), name="controller-rule")
+
+    async def _prepare(self) -> None:
+        pause = FIRST_RETRY_S
+        while True:
+            try:
+                await self._ports.store.ensure()
+                self._installation = await self._ports.store.installation()
+            except (TransientError, ConfigurationError) as error:
+                self._watch.tell("store", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_RETRY_S)
+            else:
+                self._watch.tell("store", None)
+                return
+
+    # -- the lease ---------------------------------------------------------------------------------------------------
+
+    async def _rule(self) -> None:
+        try:
+            while True:
+                if await self._acquire():
+                    await self._act()
+                self._health.beat("controller", within_s=STALLED_S)
+                await asyncio.sleep(self._limits.lease_s / 5)
+        finally:
+            await asyncio.shield(self._release())
+
+    async def _acquire(self) -> bool:
+        try:
+            lease = await self._ports.store.acquire(self._owner, now=self._ports.clock(), seconds=self._limits.lease_s)
+        except (TransientError, ConfigurationError) as error:
+            self._watch.tell("store", error)
+            return False
+        return lease is not None
+
+    async def _release(self) -> None:
+        try:
+            async with asyncio.timeout(2.0):
+                await self._ports.store.release(self._owner)
+        except (TransientError, ConfigurationError, TimeoutError) as error:
+            _log.warning("lease_kept", reason=str(error))
+
+    async def _renew(self) -> None:
+        """Prolong; a store that is away leaves the lease in doubt, which compare-and-set makes harmless."""
+        while True:
+            await asyncio.sleep(self._limits.lease_s / 3)
+            try:
+                lease = await self._ports.store.acquire(
+                    self._owner, now=self._ports.clock(), seconds=self._limits.lease_s
+                )
+            except (TransientError, ConfigurationError) as error:
+                self._watch.tell("store", error)
+            else:
+                if lease is None:
+                    raise _LeaseLost
+
+    async def _act(self) -> None:
+        reign = self._begin()
+        self._reign = reign
+        _log.info("leading", owner=self._owner)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._renew(), name="controller-renew")
+                tasks.create_task(reign.events.run(), name="controller-events")
+                tasks.create_task(reign.outbox.run(), name="controller-outbox")
+                tasks.create_task(self._follow_jobs(reign), name="controller-jobs")
+                tasks.create_task(self._resync(reign), name="controller-resync")
+                for number in range(self._limits.concurrency):
+                    tasks.create_task(self._work(reign), name=f"controller-work-{number}")
+        except* _LeaseLost:
+            _log.warning("lease_lost", owner=self._owner)
+        finally:
+            self._reign = None
+            reign.work.clear()
+            await reign.actions.close()
+
+    def _begin(self) -> _Reign:
+        work = WorkQueue()
+        jobs = JobCache(self._ports.launcher, installation=self._installation, changed=work.add)
+        events = EventReader(
+            self._ports.broker, self._ports.store, installation=self._installation, wake=work.add_later
+        )
+        return _Reign(
+            work=work,
+            jobs=jobs,
+            events=events,
+            outbox=Outbox(self._ports.broker, published=self._published),
+            actions=Actions(self._ports, jobs=jobs, events=events, watch=self._watch),
+        )
+
+    def _published(self, queue_id: str) -> None:
+        """An ended workflow's outbox is cleared by a write of its own, any other's by its next one."""
+        reign = self._reign
+        if reign is not None:
+            document = reign.documents.get(queue_id)
+            if document is not None and document.is_ended:
+                reign.work.add(queue_id)
+
+    async def _follow_jobs(self, reign: _Reign) -> None:
+        def synced() -> None:
+            for queue_id in reign.documents:
+                reign.work.add(queue_id)
+
+        await reign.jobs.follow(synced)
+
+    # -- looking for work --------------------------------------------------------------------------------------------
+
+    async def _resync(self, reign: _Reign) -> None:
+        """What other replicas of the API accepted, what a crash left behind, who waits for a place."""
+        while True:
+            try:
+                for found in await self._ports.store.open_workflows():
+                    known = reign.documents.get(found.queue_id)
+                    if known is None or known.rev != found.rev:
+                        reign.documents.pop(found.queue_id, None)
+                        reign.work.add(found.queue_id)
+                        if not reign.is_loaded:
+                            reign.placed.add(found.queue_id)
+                reign.is_loaded = True
+                reign.has_waiting = True
+                await self._admit(reign)
+            except (TransientError, ConfigurationError) as error:
+                self._watch.tell("store", error)
+            for queue_id, document in list(reign.documents.items()):
+                if mark_stalled(document, self._ports.clock()) is not None:
+                    reign.work.add(queue_id)
+            await asyncio.sleep(self._limits.resync_s)
+
+    async def _admit(self, reign: _Reign) -> None:
+        """Give free places to those who wait longest."""
+        free = self._limits.max_running - len(reign.placed)
+        if not reign.is_loaded or free <= 0 or not reign.has_waiting:
+            return
+        reign.has_waiting = False
+        waiting = await self._ports.store.waiting(self._limits.max_running + 1)
+        new = [queue_id for queue_id in waiting if queue_id not in reign.placed]
+        for queue_id in new[: self._limits.max_running - len(reign.placed)]:
+            reign.placed.add(queue_id)
+            reign.work.add(queue_id)
+        reign.has_waiting = reign.has_waiting or len(new) > free
+
+    async def _work(self, reign: _Reign) -> None:
+        while True:
+            queue_id = await reign.work.take()
+            self._health.beat("controller", within_s=STALLED_S)
+            try:
+                await self._attempt(reign, queue_id)
+            finally:
+                reign.work.done(queue_id)
+
+    async def _attempt(self, reign: _Reign, queue_id: str) -> None:
+        """Reconcile one workflow; whatever goes wrong, it comes again."""
+        try:
+            await self._reconcile(reign, queue_id)
+        except Stale:
+            reign.documents.pop(queue_id, None)
+            reign.events.give_back(queue_id)
+            reign.work.add_later(queue_id, random.uniform(0.001, 0.02))  # noqa: S311 - jitter
+        except (StreamForgeError, LauncherError, TimeoutError) as error:
+            reign.events.give_back(queue_id)
+            await self._note(reign, queue_id, error)
+            self._again_later(reign, queue_id)
+        except Exception:
+            reign.events.give_back(queue_id)
+            _log.exception("reconcile_failed", queue_id=queue_id)
+            reign.documents.pop(queue_id, None)
+            self._again_later(reign, queue_id)
+        else:
+            reign.failures.pop(queue_id, None)
+
+    def _again_later(self, reign: _Reign, queue_id: str) -> None:
+        count = reign.failures.get(queue_id, 0)
+        reign.failures[queue_id] = count + 1
+        reign.work.add_later(queue_id, min(FIRST_RETRY_S * 2 ** min(count, 10), LONGEST_RETRY_S))
+
+    # -- one workflow ------------------------------------------------------------------------------------------------
+
+    async def _reconcile(self, reign: _Reign, queue_id: str) -> None:
+        if not reign.jobs.is_synced:
+            return  # the sync adds every open workflow again
+        document = reign.documents.get(queue_id) or await self._ports.store.get(queue_id)
+        if document is None:
+            reign.events.take(queue_id)
+            reign.events.done(queue_id)
+            self._leave(reign, queue_id)
+            await self._admit(reign)
+            return
+        reign.documents[queue_id] = document
+        reign.outbox.offer(document)
+        if events := reign.events.take(queue_id):
+            document = fold(document, events)
+        document = mark_stalled(document, self._ports.clock()) or document
+        has_room = self._has_room(reign, document)
+        for _ in range(MAX_ROUNDS):
+            plan = make_plan(document, reign.jobs.of(queue_id), self._world(reign, queue_id, has_room=has_room))
+            if plan.changes:
+                document = await reign.actions.change(document, plan.changes)
+                continue
+            document = await self._store(reign, document)
+            if not plan.effects:
+                break
+            if any(effect.name == "remove" for effect in plan.effects):
+                await reign.actions.act(document, plan.effects)
+                self._leave(reign, queue_id)
+                break
+            document = await reign.actions.act(document, plan.effects)
+        else:
+            document = await self._store(reign, document)
+            reign.work.add(queue_id)
+        await self._settle(reign, document, plan.wake_at)
+
+    async def _store(self, reign: _Reign, document: WorkflowDocument) -> WorkflowDocument:
+        """One write for all changes, if there are any; then the decisions in it go out."""
+        queue_id = document.queue_id
+        is_due = document.is_ended and reign.outbox.is_due(document)
+        if document is reign.documents.get(queue_id) and not is_due:
+            return document
+        changed = document.copied()
+        reign.outbox.strip(changed)
+        stored = await self._ports.store.update(changed)
+        reign.documents[queue_id] = stored
+        reign.events.done(queue_id)
+        reign.outbox.forget(stored)
+        reign.outbox.offer(stored)
+        return stored
+
+    async def _settle(self, reign: _Reign, document: WorkflowDocument, wake_at: float | None) -> None:
+        """What is to be remembered until something happens."""
+        queue_id = document.queue_id
+        reign.events.done(queue_id)
+        if document.is_ended:
+            reign.placed.discard(queue_id)
+        if document.is_waiting and queue_id not in reign.placed:
+            reign.has_waiting = True
+        if not document.is_open or (document.is_waiting and queue_id not in reign.placed):
+            reign.documents.pop(queue_id, None)
+            reign.actions.sent.pop(queue_id, None)
+        elif wake_at is not None and not math.isinf(wake_at):
+            reign.work.add_later(queue_id, wake_at - self._ports.clock())
+        await self._admit(reign)
+
+    def _leave(self, reign: _Reign, queue_id: str) -> None:
+        reign.documents.pop(queue_id, None)
+        reign.placed.discard(queue_id)
+        reign.actions.sent.pop(queue_id, None)
+
+    def _has_room(self, reign: _Reign, document: WorkflowDocument) -> bool:
+        if document.status.has_place:
+            reign.placed.add(document.queue_id)
+        return document.queue_id in reign.placed
+
+    def _world(self, reign: _Reign, queue_id: str, *, has_room: bool) -> World:
+        return World(
+            now=self._ports.clock(),
+            has_room=has_room,
+            healthy_since=self._watch.healthy_since,
+            sent=frozenset(reign.actions.sent.get(queue_id, ())),
+        )
+
+    def _recovered(self) -> None:
+        """All parts answer again: deadlines run on."""
+        if self._reign is not None:
+            for queue_id in self._reign.documents:
+                self._reign.work.add(queue_id)
+
+    # -- what is away ------------------------------------------------------------------------------------------------
+
+    async def _note(self, reign: _Reign, queue_id: str, error: Exception) -> None:
+        """Say in the workflow why it waits, if the store can be told."""
+        reason = _waiting_reason(error)
+        _log.warning("workflow_waits", queue_id=queue_id, code=reason.code, reason=reason.message)
+        document = reign.documents.get(queue_id)
+        if document is None or document.is_ended or reason.code == "store-unreachable":
+            return
+        changed = document.copied()
+        for step in changed.status.steps.values():
+            if step.state in ("pending", "starting") and (step.reason is None or step.reason.code != reason.code):
+                step.reason = reason
+        if changed == document:
+            return
+        try:
+            reign.documents[queue_id] = await self._ports.store.update(changed)
+        except (Stale, TransientError, ConfigurationError):
+            reign.documents.pop(queue_id, None)
+
+
+def _waiting_reason(error: Exception) -> Reason:
+    if isinstance(error, LauncherError):
+        return Reason(code="launcher-unreachable", message=f"{REASONS['launcher-unreachable']}: {error}")
+    if isinstance(error, NotConnected | TimeoutError):
+        code = getattr(error, "code", "broker-unreachable")
+        code = code if code in ("store-unreachable", "broker-unreachable") else "broker-unreachable"
+        return Reason(code=code, message=f"{REASONS[code]}: {error}")
+    code = getattr(error, "code", "unavailable")
+    return Reason(code=code if code in REASONS else "unavailable", message=str(error))

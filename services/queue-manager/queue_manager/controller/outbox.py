@@ -1,0 +1,80 @@
+"""Publishes the decisions in documents' outboxes to queue-events, in order; one may come twice, never not at all.
+
+An outbox is cleared with the next write of its document, not by one of its own.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from queue_manager.controller.broker import Broker
+from queue_manager.model import WorkflowDocument
+from streamforge_utils.contracts.events import Decision
+from streamforge_utils.errors import ConfigurationError, TransientError
+
+RETRY_S = 0.5
+MAX_BATCH = 200
+
+_log = structlog.get_logger(component="outbox")
+
+
+class Outbox:
+    """``published`` is called with a queue_id when all that was offered of it is out."""
+
+    def __init__(self, broker: Broker, *, published: Callable[[str], None]) -> None:
+        self._broker = broker
+        self._tell = published
+        self._queue: deque[Decision] = deque()
+        self._offered: dict[str, set[str]] = {}
+        self._out: dict[str, set[str]] = {}
+        self._filled = asyncio.Event()
+
+    def offer(self, document: WorkflowDocument) -> None:
+        """Publish what is in the outbox and was not offered yet. Only of a document that is stored."""
+        offered = self._offered.setdefault(document.queue_id, set())
+        for decision in document.outbox:
+            if decision.decision_id not in offered:
+                offered.add(decision.decision_id)
+                self._queue.append(decision)
+                self._filled.set()
+
+    def strip(self, document: WorkflowDocument) -> None:
+        """Take what is published out of the outbox, in place: the next write clears it."""
+        out = self._out.get(document.queue_id, set())
+        document.outbox = [decision for decision in document.outbox if decision.decision_id not in out]
+
+    def is_due(self, document: WorkflowDocument) -> bool:
+        """Whether something in the outbox is published and could be cleared."""
+        out = self._out.get(document.queue_id, set())
+        return any(decision.decision_id in out for decision in document.outbox)
+
+    def forget(self, document: WorkflowDocument) -> None:
+        """The document is stored: what is no more in its outbox need not be remembered."""
+        left = {decision.decision_id for decision in document.outbox}
+        for known in (self._offered, self._out):
+            kept = known.get(document.queue_id, set()) & left
+            if kept:
+                known[document.queue_id] = kept
+            else:
+                known.pop(document.queue_id, None)
+
+    async def run(self) -> None:
+        """Until cancelled; a broker that is away is waited out."""
+        while True:
+            while not self._queue:
+                self._filled.clear()
+                await self._filled.wait()
+            batch = [self._queue[index] for index in range(min(len(self._queue), MAX_BATCH))]
+            try:
+                await self._broker.publish(batch)
+            except (TransientError, ConfigurationError) as error:
+                _log.warning("decisions_wait", reason=error.message)
+                await asyncio.sleep(RETRY_S)
+                continue
+            for decision in batch:
+                self._queue.popleft()
+                self._out.setdefault(decision.queue_id, set()).add(decision.decision_id)
+            for queue_id in {decision.queue_id for decision in batch}:
+                self._tell(queue_id)

@@ -1,0 +1,69 @@
+"""Whether store, broker and launcher answer: for health, and so that no deadline runs while one of them does not."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from queue_manager.controller.ports import Ports
+from queue_manager.launcher.interface import LauncherError
+from streamforge_utils.errors import StreamForgeError
+from streamforge_utils.observability import Health
+
+PROBE_S = 2.0
+PROBE_TIMEOUT_S = 5.0
+AWAY = float("inf")
+
+_log = structlog.get_logger(component="controller")
+
+
+class Watch:
+    """Asks each part every ``PROBE_S`` seconds; whoever meets an error on the way may tell it too."""
+
+    def __init__(self, ports: Ports, health: Health) -> None:
+        self._ports = ports
+        self._health = health
+        self._since: dict[str, float] = {}
+
+    @property
+    def healthy_since(self) -> float:
+        """Since when all parts answer, in seconds since the epoch; infinite: one does not."""
+        return max(self._since.values(), default=0.0)
+
+    def since(self, part: str) -> float:
+        """Since when one part answers."""
+        return self._since.get(part, 0.0)
+
+    def tell(self, part: str, error: Exception | None) -> None:
+        """A part answered (None) or did not."""
+        reason = (str(error) or type(error).__name__) if error else ""
+        if self._health.set(part, ok=error is None, reason=reason):
+            _log.info("health_changed", part=part, ok=error is None, reason=reason)
+        if error is not None:
+            self._since[part] = AWAY
+        elif self._since.get(part, AWAY) == AWAY:
+            self._since[part] = self._ports.clock()
+
+    async def run(self, *, recovered: Callable[[], None]) -> None:
+        """Until cancelled; ``recovered`` is called when all parts answer again."""
+        was_away = False
+        while True:
+            await asyncio.gather(
+                self._probe("store", self._ports.store.read_offsets),
+                self._probe("kafka", self._ports.broker.control_ends),
+                self._probe("launcher", lambda: self._ports.launcher.get("health-probe")),
+            )
+            is_away = self.healthy_since == AWAY
+            if was_away and not is_away:
+                recovered()
+            was_away = is_away
+            await asyncio.sleep(PROBE_S)
+
+    async def _probe(self, part: str, ask: Callable[[], Awaitable[object]]) -> None:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await ask()
+        except (StreamForgeError, LauncherError, TimeoutError) as error:
+            self.tell(part, error)
+        else:
+            self.tell(part, None)
