@@ -48,6 +48,7 @@ class FilesSource:
         self._shelf = shelf
         self._series = series
         self._mark = Mark("")
+        self._resumes = False
         self._file: CandleFile | None = None
         self._step: asyncio.Task[Delivery] | None = None
 
@@ -56,9 +57,7 @@ class FilesSource:
         await self.close()
         await self._shelf.open()
         self._mark = Mark("") if position is None else Mark(**position)
-        if self._mark.file:
-            volume = await self._shelf.named(self._mark.file)
-            self._file = CandleFile(volume.opener, self._series, self._mark)
+        self._resumes = bool(self._mark.file)
 
     async def read(self, max_records: int) -> Delivery:
         """The next rows. A cancelled read goes on in the background; the next one gives what it found."""
@@ -82,17 +81,24 @@ class FilesSource:
     async def _next(self, max_records: int) -> Delivery:
         while True:
             if self._file is None:
-                volume = await self._shelf.following(self._mark.file or None)
-                if volume is None:
-                    raise EndOfSource
-                self._mark = replace(self._mark, file=volume.name, line=0, offset=0)
-                self._file = CandleFile(volume.opener, self._series, self._mark)
+                self._file = await self._next_file()
             taken = await asyncio.to_thread(self._file.take, max_records)
             self._mark = taken.mark
             if taken.is_end:
                 await self._close_file()
             if taken.rows:
                 return Delivery(taken.values, taken.mark.position(), taken.dropped)
+
+    async def _next_file(self) -> CandleFile:
+        if self._resumes:
+            volume = await self._shelf.named(self._mark.file)
+            self._resumes = False
+            return CandleFile(volume.opener, self._series, self._mark)
+        following = await self._shelf.following(self._mark.file or None)
+        if following is None:
+            raise EndOfSource
+        self._mark = replace(self._mark, file=following.name, line=0, offset=0)
+        return CandleFile(following.opener, self._series, self._mark)
 
     async def _close_file(self) -> None:
         file, self._file = self._file, None

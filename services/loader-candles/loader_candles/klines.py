@@ -116,8 +116,10 @@ def candle_of_stream(kline: Mapping[str, Any], series: Series) -> dict[str, Any]
     """The record of the object ``k`` of a kline event.
 
     Raises:
-        ValueError: a field that is missing or no number.
+        ValueError: a field that is missing or no number, or another symbol or interval.
     """
+    if (kline.get("s"), kline.get("i")) != (series.symbol, series.interval):
+        raise ValueError(f"a kline of {kline.get('s')} {kline.get('i')}, not of {series.symbol} {series.interval}")
     try:
         return candle(_STREAM_FIELDS(kline), series)
     except KeyError as error:

@@ -1,7 +1,10 @@
 import gzip
+import importlib.util
+import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +15,27 @@ from streamforge_utils.pipeline import Delivery, EndOfSource, Source
 MINUTE = 60_000
 DAY = 1440 * MINUTE
 START = 1_754_006_400_000  # 2025-08-01T00:00Z
+
+
+def _exchange_package() -> ModuleType:
+    """Tests are not importable by name, so the exchange of the tests is loaded from its folder, once."""
+    name, folder = "loader_candles_exchange", Path(__file__).parent / "exchange"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture
+async def exchange() -> AsyncIterator[Any]:
+    """A local exchange whose clock stands at START + 2 days when the test begins."""
+    async with _exchange_package().running_exchange(START + 2 * DAY) as running:
+        yield running
 
 
 @pytest.fixture
