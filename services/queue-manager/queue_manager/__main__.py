@@ -1,0 +1,5 @@
+"""``python -m queue_manager``."""
+
+from queue_manager.main import main
+
+main()
