@@ -147,12 +147,14 @@ class Job:
             times += [ordinal.not_before for ordinal in self.ordinals if ordinal.phase == "pending"]
         return min(times, default=None)
 
-    def exited(self, index: int, code: int, now: float) -> None:
-        """The ordinal's process ended; a death by signal n is code 128 + n."""
+    def exited(self, index: int, code: int, now: float, *, oom: bool = False) -> None:
+        """The ordinal's process ended; a death by signal n is code 128 + n, `oom` one for want of memory."""
         ordinal = self.ordinals[index]
         evicted = self._evicted and ordinal.killed
         lived = now - (ordinal.started_at or now)
         self._end_life(ordinal, code, now)
+        if oom:
+            ordinal.reason = "oom-killed"
         if code == 0:
             ordinal.phase = "succeeded"
             ordinal.reason = None
@@ -281,7 +283,8 @@ class Job:
             ordinal.not_before = now + self._policy.delay(ordinal.restarts)
             return
         ordinal.phase = "failed"
-        message = f"ordinal {ordinal.ordinal} failed {ordinal.restarts} times, the last time with exit code {code}"
+        how = f"with exit code {code}" if ordinal.reason != "oom-killed" else "for want of memory"
+        message = f"ordinal {ordinal.ordinal} failed {ordinal.restarts} times, the last time {how}"
         self._fail("backoff-limit-exceeded", message, now)
 
     def _fail(self, reason: str, message: str, now: float) -> None:

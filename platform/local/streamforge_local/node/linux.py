@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -42,6 +43,15 @@ def free_head(fd: int, length: int) -> None:
     if _LIBC.fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, 0, length) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it was booted, in all control groups."""
+    for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+        name, _, count = line.partition(" ")
+        if name == "oom_kill":
+            return int(count)
+    return 0  # kernels before 4.13 do not count
 
 
 def _prctl(option: int, argument: "int | ctypes.c_char_p") -> None:

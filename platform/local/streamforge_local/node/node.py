@@ -8,10 +8,12 @@ import asyncio
 import errno
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from streamforge_local.node import linux
 from streamforge_local.node.job import Job, JobSpec, RestartPolicy, Signal, Start
 from streamforge_local.node.journal import Journal, JournalError
 from streamforge_local.node.log import Logs
@@ -71,6 +73,7 @@ class Node:
         self._env = {name: env[name] for name in INHERITED if name in env} | {MARK: self._mark}
         self._warm: WarmProcess | None = None
         self._stopping = False
+        self._oom_kills = linux.oom_kills()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._listeners: set[Callable[[str], None]] = set()
 
@@ -228,9 +231,15 @@ class Node:
             LOG.error("worker not started", extra={"job": name, "ordinal": int(index), "why": event["why"]})
             job.not_started(int(index), event["why"], self.clock())
         else:
-            LOG.info("worker ended", extra={"job": name, "ordinal": int(index), "code": event["code"]})
-            job.exited(int(index), event["code"], self.clock())
+            oom = event["code"] == 128 + signal.SIGKILL and self._out_of_memory()
+            LOG.info("worker ended", extra={"job": name, "ordinal": int(index), "code": event["code"], "oom": oom})
+            job.exited(int(index), event["code"], self.clock(), oom=oom)
         self._advance(job)
+
+    def _out_of_memory(self) -> bool:
+        """Whether the kernel has killed somebody for want of memory since this was asked last."""
+        before, self._oom_kills = self._oom_kills, linux.oom_kills()
+        return self._oom_kills > before
 
     def _advance(self, job: Job) -> None:
         actions = job.step(self.clock(), can_start=self._can_start())

@@ -129,6 +129,14 @@ def test_a_death_by_a_foreign_signal_counts():
     assert (job.condition, job.reason) == ("failed", "backoff-limit-exceeded")
 
 
+def test_a_death_for_want_of_memory_says_so():
+    job = a_job(backoff_limit=0)
+    job.step(0.0)
+    job.exited(0, 137, 1.0, oom=True)
+    assert job.ordinals[0].reason == "oom-killed"
+    assert job.message == "ordinal 0 failed 1 times, the last time for want of memory"
+
+
 def test_deaths_with_the_node_do_not_count_and_are_restarted_at_once():
     job = a_job(replicas=2, backoff_limit=0)
     job.step(0.0)

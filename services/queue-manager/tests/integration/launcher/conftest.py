@@ -33,6 +33,7 @@ class LocalNode:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "streamforge_local.node", "--first-delay-s", "0.02", "--beat-s", "0.2"),
+                    *("--max-processes", "8"),
                     *("--socket", str(self.socket), "--data", str(self._folder / "data")),
                 ],
                 stdout=subprocess.PIPE,
@@ -119,6 +120,12 @@ class Platform:
                     if ordinal.phase == "running":
                         self.launcher.exit(name, ordinal.ordinal, int(behaviour.split()[1]))
                 status = await self.launcher.get(name)
+
+
+@pytest.fixture
+def platform_class():
+    """For tests that make launchers of their own."""
+    return Platform
 
 
 @pytest.fixture(scope="module")
