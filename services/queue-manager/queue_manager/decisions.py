@@ -227,6 +227,8 @@ def _apply_end(document: WorkflowDocument, decision: Decision) -> None:
     status.last_exit = payload["last_exit"]
     status.restarts += payload["restarts"]
     status.is_stalled = False
+    # what the platform counted is in the decision now; a replica that said nothing leaves nothing
+    status.ordinals = {number: ordinal for number, ordinal in status.ordinals.items() if ordinal.launch}
     for ordinal in status.ordinals.values():
         ordinal.restarts = ordinal.disruptions = ordinal.idle_ends = 0
         ordinal.last_exit = None

@@ -5,7 +5,7 @@ read twice then is harmless (the document knows its offset, the history its key)
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -114,8 +114,8 @@ class EventReader:
         self._saved = await self._store.read_offsets()
         return self._saved
 
-    async def _take_in(self, tail: Tail, lines: object) -> None:
-        for line in lines:  # type: ignore[attr-defined]
+    async def _take_in(self, tail: Tail, lines: Sequence[Line]) -> None:
+        for line in lines:
             self._sort(line)
         positions = dict(tail.positions)
         if positions != self._positions:
@@ -126,32 +126,18 @@ class EventReader:
     def _sort(self, line: Line) -> None:
         try:
             message = from_json(line.value)
-        except PermanentError as error:
+        except (PermanentError, TypeError) as error:
             self.skipped += 1
-            _log.warning("message_skipped", partition=line.partition, offset=line.offset, reason=error.message)
+            _log.warning("message_skipped", partition=line.partition, offset=line.offset, reason=str(error))
             return
         if message.installation != self._installation:
             return
-        if self._is_history(message):
-            entry = HistoryEntry(
-                queue_id=message.queue_id,
-                partition=line.partition,
-                offset=line.offset,
-                at=message.timestamp,
-                message=codec.decode(line.value or b""),
-            )
+        if (entry := history_entry(line, message)) is not None:
             self._unkept.append(entry)
             self._has_unkept.set()
         if isinstance(message, Event):
             self._pending.setdefault(message.queue_id, []).append(Sent(line.partition, line.offset, message))
             self._wake(message.queue_id, 0.0 if is_urgent(message) else PROGRESS_DELAY_S)
-
-    @staticmethod
-    def _is_history(message: Event | Decision) -> bool:
-        if isinstance(message, Event):
-            return message.event not in PROGRESS
-        # a deleted workflow has no history any more
-        return message.decision is not DecisionName.DELETED
 
     async def _keep(self) -> None:
         while True:
@@ -190,3 +176,20 @@ class EventReader:
         for entry in self._unkept:
             safe[entry.partition] = min(safe.get(entry.partition, entry.offset), entry.offset)
         return safe
+
+
+def history_entry(line: Line, message: Event | Decision) -> HistoryEntry | None:
+    """What is kept of a message: all but progress, and the end of a workflow that has no history any more."""
+    if isinstance(message, Event):
+        is_kept = message.event not in PROGRESS
+    else:
+        is_kept = message.decision is not DecisionName.DELETED
+    if not is_kept:
+        return None
+    return HistoryEntry(
+        queue_id=message.queue_id,
+        partition=line.partition,
+        offset=line.offset,
+        at=message.timestamp,
+        message=codec.decode(line.value or b""),
+    )
