@@ -1,8 +1,8 @@
 """Technical indicators, one value at a time: the arithmetic alone, in plain floats.
 
-Warm-up and order of operations are TA-Lib's (https://github.com/TA-Lib/ta-lib, src/ta_func/, default compatibility);
-None is given until an indicator is defined. A formula's ``state`` goes through JSON without a change of a bit (shortest
-decimal texts of doubles read back as the same doubles), so a run may be cut anywhere.
+Warm-up and formulas are TA-Lib's (https://github.com/TA-Lib/ta-lib, src/ta_func/, default compatibility), to within
+rounding; None is given until an indicator is defined. A formula's ``state`` goes through JSON without a change of a bit
+(the shortest decimal texts of doubles read back as the same doubles), so a run may be cut anywhere.
 """
 
 import math
