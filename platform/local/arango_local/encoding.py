@@ -28,7 +28,8 @@ _SIGN: Final = 1 << 63
 _ALL: Final = (1 << 64) - 1
 _EXACT: Final = 1 << 53
 _NO_RESIDUE: Final = b"\x80\x00"
-_INVERT: Final = bytes(255 - byte for byte in range(256))
+# UTF-8 has no byte above F4, so FF stays free to end a name.
+_INVERT: Final = bytes(max(0, 254 - byte) for byte in range(256))
 
 
 def encode(value: Any) -> bytes:

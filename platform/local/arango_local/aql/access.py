@@ -126,7 +126,7 @@ class Chooser:
             equals.append(found)
         rest = conditions.get(index.paths[len(equals)], []) if len(equals) < len(index.paths) else []
         low, high = _ends(rest)
-        choices = None if low or high else next((each for each in rest if each.operator == "IN"), None)
+        choices = None if low or high or index.sparse else next((each for each in rest if each.operator == "IN"), None)
         in_order = not index.sparse and choices is None and _in_index_order(index, len(equals), order)
         if not equals and not low and not high and choices is None and not in_order:
             return None
