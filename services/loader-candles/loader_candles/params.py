@@ -21,7 +21,13 @@ DEFAULT_WS_URL = "wss://stream.binance.com:9443"
 _SOURCE = rf"^({SIMULATED}|{ARCHIVE}|{REST}|{LIVE}|file:///[^\x00-\x1f]+)$"
 _HTTP = r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$"
 _WS = r"^wss?://[^\s/@?#]+(/[^\s@?#]*)?$"
-_PARENT = r"/\.\.(/|$)"
+_NO_PATH = r"/\.\.(/|$)|[\x00-\x1f]"
+_NO_URL = r"\s"  # also at the end, where some dialects' $ lets a line break pass
+
+
+def _without(pattern: str) -> dict[str, Any]:
+    """JSON Schema: no text in which the pattern is found (null passes)."""
+    return {"not": {"type": "string", "pattern": pattern}}
 
 
 def _only_for(name: str, sources: str) -> dict[str, Any]:
@@ -44,11 +50,11 @@ class LoaderParams(BaseModel):
         json_schema_extra={"allOf": [_only_for("base_url", "^binance-"), _only_for("ws_url", f"^{LIVE}$")]},
     )
 
-    source: str = Field(pattern=_SOURCE, max_length=1024, json_schema_extra={"not": {"pattern": _PARENT}})
+    source: str = Field(pattern=_SOURCE, max_length=1024, json_schema_extra=_without(_NO_PATH))
     """simulated, binance-archive, binance-rest, binance-ws, or file:///path (a glob is read in the order of names)."""
-    base_url: str | None = Field(default=None, pattern=_HTTP, max_length=512)
+    base_url: str | None = Field(default=None, pattern=_HTTP, max_length=512, json_schema_extra=_without(_NO_URL))
     """Address of the exchange's archive or REST interface; by default the public one."""
-    ws_url: str | None = Field(default=None, pattern=_WS, max_length=512)
+    ws_url: str | None = Field(default=None, pattern=_WS, max_length=512, json_schema_extra=_without(_NO_URL))
     """Address of the exchange's streams (binance-ws); by default the public one."""
     rate: float | None = Field(default=None, ge=0.01, le=1_000_000)
     """At most so many records per second; unset: as fast as it goes."""
