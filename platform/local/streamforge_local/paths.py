@@ -28,10 +28,15 @@ class Home:
     root: Path
 
     @classmethod
+    def at(cls, folder: Path) -> "Home":
+        """The home in a folder, by its absolute path: processes are marked with it."""
+        return cls(folder.resolve())
+
+    @classmethod
     def from_environment(cls) -> "Home":
         """The home that the environment names, else the checkout's."""
         named = os.environ.get("STREAMFORGE_HOME")
-        return cls(Path(named).resolve() if named else repository_root() / ".streamforge")
+        return cls.at(Path(named) if named else repository_root() / ".streamforge")
 
     @property
     def data(self) -> Path:
@@ -62,6 +67,11 @@ class Home:
     def local_env(self) -> Path:
         """Addresses and credentials for every client."""
         return self.root / "local.env"
+
+    @property
+    def secrets(self) -> Path:
+        """The user's values of targets' secrets; never written or removed here."""
+        return self.root / "secrets.env"
 
     @property
     def node_socket(self) -> Path:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from streamforge_local.failures import StackError
@@ -41,8 +42,8 @@ def variable(name: str) -> str:
     return "STREAMFORGE_PORT_" + name.upper().replace("-", "_")
 
 
-def _named(name: str) -> int | None:
-    text = os.environ.get(variable(name))
+def _named(name: str, environ: Mapping[str, str]) -> int | None:
+    text = environ.get(variable(name))
     if not text:
         return None
     if not text.isdecimal() or not 0 < int(text) < 65_536:
@@ -50,14 +51,14 @@ def _named(name: str) -> int | None:
     return int(text)
 
 
-def assign_ports(book: Path, names: tuple[str, ...]) -> dict[str, int]:
+def assign_ports(book: Path, names: tuple[str, ...], environ: Mapping[str, str] = os.environ) -> dict[str, int]:
     """A port for each name: the environment's, else the one in the book, else a free one. The book is rewritten.
 
     Raises:
         StackError: a variable is not a port, or two names would share one.
     """
     kept: dict[str, int] = json.loads(book.read_text()) if book.exists() else {}
-    ports = {**kept, **{name: port for name in names if (port := _named(name)) is not None}}
+    ports = {**kept, **{name: port for name in names if (port := _named(name, environ)) is not None}}
     for name in names:
         if name not in ports:
             ports[name] = free_port(frozenset(ports.values()))

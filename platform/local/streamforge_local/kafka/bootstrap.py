@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from streamforge_local.failures import StackError
 from streamforge_utils.errors import ConfigurationError, TransientError
 from streamforge_utils.kafka.admin import KafkaAdmin, TopicSpec
 from streamforge_utils.settings import KafkaSettings
-
-from streamforge_local.failures import StackError
 
 _DAY_MS = 86_400_000
 _KEPT = {
@@ -42,21 +41,9 @@ def bootstrap_topics(settings: dict[str, Any]) -> bool:
     Raises:
         StackError: the broker refused user, rights or settings.
     """
-    outcome: list[bool | BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(asyncio.run(_make(KafkaSettings(**settings))))
-        except (StackError, OSError) as error:
-            outcome.append(error)
-
     # A thread, for the caller may be inside a loop of its own.
-    thread = threading.Thread(target=run, name="kafka-topics", daemon=True)
-    thread.start()
-    thread.join()
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kafka-topics") as thread:
+        return thread.submit(asyncio.run, _make(KafkaSettings(**settings))).result()
 
 
 async def _make(settings: KafkaSettings) -> bool:

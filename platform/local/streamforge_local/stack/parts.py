@@ -188,6 +188,7 @@ class QueueManagerPart:
     port: int
     stores: Mapping[str, str] = field(repr=False)
     node_socket: Path
+    secrets: Path
     name: str = "queue-manager"
     deadline_s: float = 30.0
 
@@ -202,12 +203,13 @@ class QueueManagerPart:
         return f"http://{LOOPBACK}:{self.port}"
 
     def prepare(self) -> Launch:
-        """Its settings; what the caller's environment names (folders, limits) holds."""
+        """Its settings; folders that the caller's environment names hold."""
         root = repository_root()
         env = {
             "PORT": str(self.port),
             "LAUNCHER": "process",
             "NODE_SOCKET": str(self.node_socket),
+            "SECRETS_FILE": str(self.secrets),
             "DATA_ROOTS": os.environ.get("DATA_ROOTS", "/"),
             "TARGETS_DIRS": os.environ.get("TARGETS_DIRS", str(root / "services")),
             "TEMPLATES_DIRS": os.environ.get("TEMPLATES_DIRS", str(root / "templates")),
@@ -247,7 +249,7 @@ def build_parts(home: Home, names: Sequence[str] = PARTS, *, security: Security 
     parts: dict[str, Part] = {"kafka": kafka, "arango": arango, "node": node}
     if "queue-manager" in names:
         stores = {**kafka.environment(), **arango.environment()}
-        parts["queue-manager"] = QueueManagerPart(ports["queue-manager"], stores, home.node_socket)
+        parts["queue-manager"] = QueueManagerPart(ports["queue-manager"], stores, home.node_socket, home.secrets)
     return [parts[name] for name in PARTS if name in names]
 
 

@@ -5,6 +5,7 @@ signal (``lifeline``) is sent when the starting thread ends, so a caller's threa
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from streamforge_local.stack.parts import Part
 MARK = "STREAMFORGE_STACK"
 """Environment variable of every process of a stack: the path of its home."""
 STOP_TIMEOUT_S = 20.0
+_FOREIGN = re.compile("KAFKA_|ARANGO_(?!LOCAL_)")
 POLL_S = 0.02
 
 
@@ -57,7 +59,7 @@ class PartProcess:
         command = [sys.executable, "-I", "-S", lifeline.__file__, str(os.getpid()), *launch.command]
         self.log.forget()
         started: Future[subprocess.Popen[bytes]] = Future()
-        environment = {**os.environ, **launch.env, MARK: self._mark}
+        environment = {**inherited(os.environ), **launch.env, MARK: self._mark}
         self._thread = threading.Thread(target=_live, args=(command, environment, self.log, started), daemon=True)
         self._thread.start()
         self._process = started.result()
@@ -75,11 +77,14 @@ class PartProcess:
         Raises:
             StackError: it has ended, or it can never be ready.
         """
-        if self._process is None:
-            raise self.failure("was not started")
-        if (code := self._process.poll()) is not None:
-            raise self.failure(f"ended with {_described(code)}")
+        if not self.is_running:
+            raise self.end()
         return self.part.is_ready()
+
+    def end(self) -> StackError:
+        """How the process, which does not run, ended."""
+        code = None if self._process is None else self._process.poll()
+        return self.failure("was not started" if code is None else f"ended with {_described(code)}")
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Block until the part is ready.
@@ -101,11 +106,13 @@ class PartProcess:
 
     def kill(self) -> None:
         """SIGKILL to the process and its group; returns when it is gone."""
-        if self._process is None:
+        # What the names mean now: whoever watches the process may start its successor at once.
+        process, thread = self._process, self._thread
+        if process is None:
             return
-        if self._process.poll() is None:
-            _signal_group(self._process.pid, signal.SIGKILL)
-        self._reap()
+        if process.poll() is None:
+            _signal_group(process.pid, signal.SIGKILL)
+        _reap(process, thread)
 
     def pause(self) -> None:
         """SIGSTOP: it is there and does not answer."""
@@ -122,26 +129,24 @@ class PartProcess:
 
     def stop(self, timeout: float = STOP_TIMEOUT_S) -> None:
         """SIGTERM, after ``timeout`` seconds SIGKILL; returns when it is gone."""
+        process, thread = self._process, self._thread
         self.request_stop()
-        if self._process is not None:
+        if process is not None:
             try:
-                self._process.wait(timeout)
+                process.wait(timeout)
             except subprocess.TimeoutExpired:
-                self.kill()
-            # What it left in its group (children of its own) goes too.
-            self._reap()
+                _signal_group(process.pid, signal.SIGKILL)
+            _reap(process, thread)
 
     def close(self) -> None:
         """Stop and close the log."""
         self.stop()
         self.log.close()
 
-    def _reap(self) -> None:
-        if self._process is not None:
-            self._process.wait()
-            _signal_group(self._process.pid, signal.SIGKILL)
-        if self._thread is not None:
-            self._thread.join(timeout=1)
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a part gets of the caller's environment: a shell's log-in to some other cluster is no part of it."""
+    return {name: value for name, value in environ.items() if not _FOREIGN.match(name)}
 
 
 def _live(
@@ -165,6 +170,14 @@ def _live(
             while data := os.read(output.fileno(), 1 << 16):
                 log.write(data)
     process.wait()
+
+
+def _reap(process: subprocess.Popen[bytes], thread: threading.Thread | None) -> None:
+    process.wait()
+    # What it left in its group (children of its own) goes too.
+    _signal_group(process.pid, signal.SIGKILL)
+    if thread is not None:
+        thread.join(timeout=1)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

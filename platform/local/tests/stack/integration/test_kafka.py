@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+
 from streamforge_local.failures import StackError
 from streamforge_local.kafka.broker import Broker
 from streamforge_local.kafka.jars import pinned_sums, provision_jars, verify
