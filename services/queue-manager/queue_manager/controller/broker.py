@@ -3,12 +3,15 @@
 Commands and decisions go out acknowledged and in order; nothing is retried here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from streamforge_utils.contracts.commands import Command
 from streamforge_utils.contracts.events import Decision
+from streamforge_utils.errors import ConfigurationError, NotConnected
 from streamforge_utils.kafka.admin import KafkaAdmin, TopicSpec
 from streamforge_utils.kafka.log import TopicTail, TopicWriter
 from streamforge_utils.kafka.transactor import fence
@@ -16,6 +19,7 @@ from streamforge_utils.settings import KafkaSettings
 
 Partition = tuple[str, int]
 FOR_EVER = -1
+DEADLINE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,27 +121,33 @@ class KafkaBroker:
 
     async def create_topics(self, topics: Sequence[TopicSpec]) -> None:
         """See Broker."""
-        await self._admin.create_topics(topics)
+        async with _deadline():
+            await self._admin.create_topics(topics)
 
     async def set_retention(self, topics: Sequence[str], retention_ms: int) -> None:
         """See Broker."""
-        await self._admin.set_retention(topics, retention_ms)
+        async with _deadline():
+            await self._admin.set_retention(topics, retention_ms)
 
     async def delete_topics(self, topics: Sequence[str]) -> None:
         """See Broker."""
-        await self._admin.delete_topics(topics)
+        async with _deadline():
+            await self._admin.delete_topics(topics)
 
     async def delete_groups(self, groups: Iterable[str]) -> None:
         """See Broker."""
-        await self._admin.delete_groups(groups)
+        async with _deadline():
+            await self._admin.delete_groups(groups)
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """See Broker."""
-        return await self._admin.end_offsets(partitions)
+        async with _deadline():
+            return await self._admin.end_offsets(partitions)
 
     async def committed(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """See Broker."""
-        found = await self._admin.committed(group, partitions)
+        async with _deadline():
+            found = await self._admin.committed(group, partitions)
         return {partition: committed.offset for partition, committed in found.items()}
 
     async def control_ends(self) -> dict[int, int]:
@@ -149,23 +159,29 @@ class KafkaBroker:
         return await self._ends(self._events)
 
     async def _ends(self, topic: str) -> dict[int, int]:
-        if topic not in self._partitions:
-            self._partitions |= await self._admin.partitions([topic])
-        count = self._partitions.get(topic, 0)
-        ends = await self._admin.end_offsets((topic, number) for number in range(count))
+        async with _deadline():
+            if topic not in self._partitions:
+                self._partitions |= await self._admin.partitions([topic])
+            if topic not in self._partitions:
+                raise ConfigurationError(f"the topic {topic} is not there: make it as an operator would")
+            count = self._partitions[topic]
+            ends = await self._admin.end_offsets((topic, number) for number in range(count))
         return {number: end for (_, number), end in ends.items()}
 
     async def fence(self, transactional_ids: Iterable[str]) -> None:
         """See Broker."""
-        await fence(self._settings, transactional_ids)
+        async with _deadline():
+            await fence(self._settings, transactional_ids)
 
     async def send(self, commands: Sequence[Command]) -> None:
         """See Broker."""
-        await self._writer.write(self._control, [(c.queue_id, c.to_json()) for c in commands])
+        async with _deadline():
+            await self._writer.write(self._control, [(c.queue_id, c.to_json()) for c in commands])
 
     async def publish(self, decisions: Sequence[Decision]) -> None:
         """See Broker."""
-        await self._writer.write(self._events, [(d.queue_id, d.to_json()) for d in decisions])
+        async with _deadline():
+            await self._writer.write(self._events, [(d.queue_id, d.to_json()) for d in decisions])
 
     def tail(self, offsets: Mapping[int, int]) -> Tail:
         """See Broker."""
@@ -190,3 +206,13 @@ class _KafkaTail:
 
     async def close(self) -> None:
         await self._tail.close()
+
+
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    """With the broker away some of aiokafka's calls never return (commit.md, 6)."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            yield
+    except TimeoutError as error:
+        raise NotConnected(f"Kafka gave no answer within {DEADLINE_S:g} s", code="broker-unreachable") from error
