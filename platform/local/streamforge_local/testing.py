@@ -91,6 +91,11 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
         pytest.fail(f"left behind: {'; '.join(sorted(map(repr, leaked)))}", pytrace=False)
 
 
+def pytest_sessionstart() -> None:
+    """Without this a plugin that asks for the loop of a test that has none makes one, which nobody closes."""
+    asyncio.set_event_loop(None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """First of the fixtures, hence last to be torn down: what other fixtures leave counts too."""
     for item in items:
