@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from queue_manager.launcher.interface import (
@@ -42,6 +43,7 @@ class ProcessLauncher:
         self._socket = socket
         self._timeout_s = timeout_s
         self._open: set[asyncio.StreamWriter] = set()
+        self._log = structlog.get_logger(component="launcher")
 
     async def create(self, spec: JobSpec) -> JobStatus:
         """See Launcher."""
@@ -79,8 +81,9 @@ class ProcessLauncher:
                         event = _event(item)
                         (listed.discard if event.status is None else listed.add)(event.name)
                         yield event
-            except LauncherUnavailable:
-                pass
+            except LauncherUnavailable as error:
+                if delay == FIRST_RETRY_S:  # once for each loss
+                    self._log.warning("watch_lost", reason=str(error))
             told |= listed  # what was told before the list was complete is taken back if it is not on the next one
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_RETRY_S)
