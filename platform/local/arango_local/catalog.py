@@ -287,6 +287,8 @@ def refuse_rules(properties: dict[str, Any]) -> None:
 
 
 def _key_options(options: dict[str, Any] | None) -> dict[str, Any]:
+    if not isinstance(options, dict | None):
+        raise ArangoError(400, BAD_PARAMETER, "'keyOptions' must be an object")
     wanted = {"type": "traditional", "allowUserKeys": True} | (options or {})
     if wanted["type"] == "autoincrement":
         raise unsupported("the key generator 'autoincrement'")

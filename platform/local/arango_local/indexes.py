@@ -47,7 +47,8 @@ class IndexDefinition:
         """
         if not isinstance(body, dict):
             raise ArangoError(400, BAD_PARAMETER, "an index definition must be a JSON object")
-        kind = _ALIASES.get(body.get("type", ""), body.get("type", ""))
+        given = str(body.get("type", ""))
+        kind = _ALIASES.get(given, given)
         if kind in _KNOWN_ELSEWHERE:
             raise unsupported(f"index type '{kind}'")
         if kind not in (PERSISTENT, TTL):

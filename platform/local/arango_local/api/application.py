@@ -24,8 +24,9 @@ from arango_local.api import (
     index_routes,
     server_routes,
 )
-from arango_local.api.messages import Engine, Handler, Request, Response, error_answer
+from arango_local.api.messages import Handler, Request, Response, error_answer
 from arango_local.catalog import SYSTEM
+from arango_local.engine import Engine
 from arango_local.errors import HTTP_CORRUPTED_JSON, ArangoError, unsupported
 
 _INTERNAL: Final = 4

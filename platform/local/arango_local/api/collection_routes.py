@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from arango_local.api.messages import NAME, Engine, Request, Response, Route, answer, result
+from arango_local.api.messages import NAME, Request, Response, Route, answer, result
 from arango_local.collection import DOCUMENTS, Collection
+from arango_local.engine import Engine
 from arango_local.errors import ILLEGAL_NAME, ArangoError
 
 _LOADED: Final = 3

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from arango_local.api.messages import NAME, Engine, Request, Response, Route, answer
+from arango_local.api.messages import NAME, Request, Response, Route, answer
 from arango_local.aql.parser import parse
 from arango_local.cursors import Cursor, QueryRequest
+from arango_local.engine import Engine
 from arango_local.errors import BAD_PARAMETER, QUERY_EMPTY, ArangoError, unsupported
-from arango_local.values import dump
+from arango_local.values import dump, is_number
 
 _DEFAULT_BATCH: Final = 1000
 _DEFAULT_TTL_SECONDS: Final = 30.0
@@ -21,7 +22,10 @@ def create(engine: Engine, request: Request) -> Response:
     """Runs a query; answers its first batch."""
     body = request.object()
     # python-arango sends options at the top level too.
-    options = {**body, **(body.get("options") or {})}
+    given = body.get("options") or {}
+    if not isinstance(given, dict):
+        raise ArangoError(400, BAD_PARAMETER, "'options' must be an object")
+    options = {**body, **given}
     batch_size = _checked(body, options)
     query = QueryRequest(
         database=request.database,
@@ -29,13 +33,13 @@ def create(engine: Engine, request: Request) -> Response:
         text=body["query"],
         binds=body.get("bindVars") or {},
         full_count=bool(options.get("fullCount")),
-        max_runtime=float(options.get("maxRuntime") or 0),
+        max_runtime=_seconds(options, "maxRuntime", 0.0),
     )
     result = engine.queries.run(query)
     if options.get("failOnWarning") and result.warnings:
         warning = result.warnings[0]
         raise ArangoError(400, warning["code"], f"AQL: {warning['message']} (while executing)")
-    ttl = float(body.get("ttl") or _DEFAULT_TTL_SECONDS)
+    ttl = _seconds(body, "ttl", _DEFAULT_TTL_SECONDS)
     cursor = Cursor(
         number=engine.cursors.next_number(),
         database=request.database,
@@ -55,7 +59,7 @@ def create(engine: Engine, request: Request) -> Response:
 def _checked(body: dict[str, Any], options: dict[str, Any]) -> int:
     if not isinstance(body.get("query"), str) or not body["query"].strip():
         raise ArangoError(400, QUERY_EMPTY, "query is empty")
-    if not isinstance(body.get("bindVars") or {}, dict):
+    if not isinstance(body.get("bindVars", {}), dict | None):
         raise ArangoError(400, BAD_PARAMETER, "'bindVars' must be an object")
     for name in _REFUSED_OPTIONS:
         if options.get(name):
@@ -64,6 +68,13 @@ def _checked(body: dict[str, Any], options: dict[str, Any]) -> int:
     if type(batch_size) is not int or batch_size <= 0:
         raise ArangoError(400, _ZERO_BATCH, "expecting a positive integer for 'batchSize'")
     return batch_size
+
+
+def _seconds(options: dict[str, Any], name: str, default: float) -> float:
+    value = options.get(name) or default
+    if not is_number(value) or value < 0:
+        raise ArangoError(400, BAD_PARAMETER, f"'{name}' must be a number of seconds")
+    return float(value)
 
 
 def _next_batch(cursor: Cursor, code: int) -> tuple[bytes, bool]:

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import orjson
 
-from arango_local.api.messages import NAME, Engine, Request, Response, Route
+from arango_local.api.messages import NAME, Request, Response, Route
 from arango_local.collection import Collection
+from arango_local.engine import Engine
 from arango_local.errors import BAD_PARAMETER, CONFLICT, DOCUMENT_NOT_FOUND, DOCUMENT_TYPE_INVALID, ArangoError
 from arango_local.values import dump
 from arango_local.writes import Mode, Operation, Outcome, WriteOptions

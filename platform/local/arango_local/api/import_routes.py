@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import orjson
 
-from arango_local.api.messages import Engine, Request, Response, Route, answer
+from arango_local.api.messages import Request, Response, Route, answer
 from arango_local.collection import EDGES
+from arango_local.engine import Engine
 from arango_local.errors import (
     BAD_PARAMETER,
     COLLECTION_PARAMETER_MISSING,

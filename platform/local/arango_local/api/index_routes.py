@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from arango_local.api.messages import NAME, Engine, Request, Response, Route, answer
+from arango_local.api.messages import NAME, Request, Response, Route, answer
 from arango_local.collection import EDGES, Collection
+from arango_local.engine import Engine
 from arango_local.errors import FORBIDDEN, INDEX_NOT_FOUND, ArangoError
 from arango_local.indexes import Index, IndexDefinition
 

@@ -8,7 +8,6 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from arango_local.engine import Engine
 from arango_local.errors import BAD_PARAMETER, HTTP_CORRUPTED_JSON, ArangoError
 
 _TRUE: Final = ("1", "true", "yes", "on", "y")
@@ -92,6 +91,3 @@ def error_answer(error: ArangoError) -> Response:
     """Returns the answer of an error."""
     headers = {"etag": f'"{error.extra["_rev"]}"'} if "_rev" in error.extra else {}
     return Response(error.status, orjson.dumps(error.body()), headers)
-
-
-__all__ = ["NAME", "Engine", "Handler", "Request", "Response", "Route", "answer", "error_answer", "result"]

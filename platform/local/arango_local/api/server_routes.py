@@ -6,8 +6,9 @@ import os
 import time
 from typing import Any, Final
 
-from arango_local.api.messages import NAME, Engine, Request, Response, Route, answer, result
+from arango_local.api.messages import NAME, Request, Response, Route, answer, result
 from arango_local.catalog import SYSTEM
+from arango_local.engine import Engine
 from arango_local.errors import (
     BAD_PARAMETER,
     DATABASE_NAME_INVALID,

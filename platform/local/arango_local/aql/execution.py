@@ -306,6 +306,8 @@ def _selected(selector: Any, patch: Any) -> Any:
 
 
 def _write_options(options: Any, want: bool) -> tuple[WriteOptions, bool]:
+    if not isinstance(options, dict | None):
+        raise ArangoError(400, BAD_PARAMETER, "AQL: OPTIONS must be an object")
     given = dict(options or {})
     for name in _IGNORED_OPTIONS:
         given.pop(name, None)

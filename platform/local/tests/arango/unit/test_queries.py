@@ -52,7 +52,8 @@ def test_collect_sorts_groups_and_counts_nothing_as_one_row(aql: Aql) -> None:
     assert aql("FOR d IN [] COLLECT WITH COUNT INTO n RETURN n") == [0]
     assert aql("FOR d IN [] COLLECT x = d RETURN x") == []
     got = aql(
-        "FOR d IN c COLLECT even = d.n % 2 == 0 AGGREGATE m = MAX(d.n), u = UNIQUE(d.s) INTO g = d.n RETURN [even, m, LENGTH(u), g]"
+        "FOR d IN c COLLECT even = d.n % 2 == 0 AGGREGATE m = MAX(d.n), u = UNIQUE(d.s) INTO g = d.n "
+        "RETURN [even, m, LENGTH(u), g]"
     )
     assert got == [[False, 11, 3, [1, 3, 5, 7, 9, 11]], [True, 10, 3, [0, 2, 4, 6, 8, 10]]]
 
@@ -82,8 +83,9 @@ def test_distinct_uses_the_equality_of_aql(aql: Aql) -> None:
 
 
 def test_upsert_inserts_then_updates_and_sees_its_own_writes(aql: Aql) -> None:
-    text = "FOR k IN ['new', 'new', 'k1'] UPSERT {_key: k} INSERT {_key: k, hits: 1} UPDATE {hits: (OLD.hits || 0) + 1} IN c "
-    assert aql(text + "RETURN [OLD.hits, NEW.hits]") == [[None, 1], [1, 2], [None, 1]]
+    text = "FOR k IN ['new', 'new', 'k1'] UPSERT {_key: k} INSERT {_key: k, hits: 1} "
+    text += "UPDATE {hits: (OLD.hits || 0) + 1} IN c RETURN [OLD.hits, NEW.hits]"
+    assert aql(text) == [[None, 1], [1, 2], [None, 1]]
     assert aql("RETURN DOCUMENT('c/k1').n") == [1]
 
 
