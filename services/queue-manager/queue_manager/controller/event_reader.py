@@ -93,14 +93,18 @@ class EventReader:
 
     async def _read(self) -> None:
         tail: Tail | None = None
+        is_waiting = False
         try:
             while True:
                 try:
                     if tail is None:
                         tail = self._broker.tail(self._positions or await self._read_offsets())
                     await self._take_in(tail, await tail.read(timeout_s=READ_S))
+                    is_waiting = False
                 except (TransientError, ConfigurationError) as error:
-                    _log.warning("events_wait", reason=error.message)
+                    if not is_waiting:
+                        _log.warning("events_wait", reason=error.message)
+                    is_waiting = True
                     if tail is not None:
                         await tail.close()
                     tail = None

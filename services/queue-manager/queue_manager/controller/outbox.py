@@ -30,6 +30,7 @@ class Outbox:
         self._offered: dict[str, set[str]] = {}
         self._out: dict[str, set[str]] = {}
         self._filled = asyncio.Event()
+        self._is_waiting = False
 
     def offer(self, document: WorkflowDocument) -> None:
         """Publish what is in the outbox and was not offered yet. Only of a document that is stored."""
@@ -70,9 +71,12 @@ class Outbox:
             try:
                 await self._broker.publish(batch)
             except (TransientError, ConfigurationError) as error:
-                _log.warning("decisions_wait", reason=error.message)
+                if not self._is_waiting:
+                    _log.warning("decisions_wait", reason=error.message)
+                self._is_waiting = True
                 await asyncio.sleep(RETRY_S)
                 continue
+            self._is_waiting = False
             for decision in batch:
                 self._queue.popleft()
                 self._out.setdefault(decision.queue_id, set()).add(decision.decision_id)

@@ -1,5 +1,6 @@
 """Topics, offsets and groups: what is asked of Kafka beside records."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,30 +62,33 @@ class KafkaAdmin:
         self._settings = settings
         self._client: _AdminClient | None = None
         self._consumer: AIOKafkaConsumer | None = None
+        self._opening = asyncio.Lock()
 
     async def _admin(self) -> _AdminClient:
-        if self._client is None:
-            client = _AdminClient(**client_options(self._settings), request_timeout_ms=REQUEST_TIMEOUT_MS)
-            try:
-                await start_client(client, self._settings)
-            except BaseException:
-                await client.close()
-                raise
-            self._client = client
-        return self._client
+        async with self._opening:
+            if self._client is None:
+                client = _AdminClient(**client_options(self._settings), request_timeout_ms=REQUEST_TIMEOUT_MS)
+                try:
+                    await start_client(client, self._settings)
+                except BaseException:
+                    await client.close()
+                    raise
+                self._client = client
+            return self._client
 
     async def _reader(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                **client_options(self._settings), enable_auto_commit=False, request_timeout_ms=REQUEST_TIMEOUT_MS
-            )
-            try:
-                await start_client(consumer, self._settings)
-            except BaseException:
-                await consumer.stop()
-                raise
-            self._consumer = consumer
-        return self._consumer
+        async with self._opening:
+            if self._consumer is None:
+                consumer = AIOKafkaConsumer(
+                    **client_options(self._settings), enable_auto_commit=False, request_timeout_ms=REQUEST_TIMEOUT_MS
+                )
+                try:
+                    await start_client(consumer, self._settings)
+                except BaseException:
+                    await consumer.stop()
+                    raise
+                self._consumer = consumer
+            return self._consumer
 
     async def create_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Make topics; one that is there already is left as it is.
