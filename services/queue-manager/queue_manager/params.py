@@ -166,9 +166,10 @@ def _address_fault(text: str, roots: Sequence[Path]) -> str | None:
 def _file_fault(parts: SplitResult, roots: Sequence[Path]) -> str | None:
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         return "a file is named by its whole path: file:///path"
-    for path in {parts.path, unquote(parts.path)}:
-        if ".." in path.split("/") or "\0" in path:
-            return "a file's path may not contain '..' or NUL"
+    paths = (parts.path, unquote(parts.path))  # whichever of the two the worker will read
+    if any(".." in path.split("/") or "\0" in path for path in paths):
+        return "a file's path may not contain '..' or NUL"
+    for path in paths:
         # links are followed as far as the path is spelt out; what a pattern matches the worker checks again
         spelt = _WILDCARD.split(path, maxsplit=1)
         real = Path(os.path.realpath(path if len(spelt) == 1 else os.path.dirname(spelt[0])))

@@ -108,7 +108,7 @@ class Resolver:
     """Requests against what is installed."""
 
     def __init__(self, targets: Targets, templates: Templates, limits: Limits) -> None:
-        self._targets, self._templates, self._limits = targets, templates, limits
+        self.targets, self.templates, self._limits = targets, templates, limits
 
     def resolve(self, body: Any, *, now: datetime) -> Resolved:
         """The workflow that a request's body asks for.
@@ -120,7 +120,7 @@ class Resolver:
         if request is None:
             raise Invalid(faults)
         told = {fault.pointer for fault in faults}
-        attempt = _Attempt(request, self._targets, self._templates, limits=self._limits, now=now.astimezone(UTC))
+        attempt = _Attempt(request, self.targets, self.templates, limits=self._limits, now=now.astimezone(UTC))
         resolved = attempt.run()
         # a wrong field was left out above: that it is missing now is no news
         faults += [fault for fault in attempt.faults if fault.pointer not in told]
