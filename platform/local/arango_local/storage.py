@@ -18,7 +18,8 @@ from typing import Final
 from arango_local.errors import CONFLICT, FILESYSTEM_FULL, ArangoError
 
 _PAGE_BYTES: Final = 8192
-_CACHE_KIB: Final = 65536
+_WRITER_CACHE_KIB: Final = 65536
+_READER_CACHE_KIB: Final = 8192  # one per thread; the file itself is mapped
 _MMAP_BYTES: Final = 1 << 30
 _CHECKPOINT_PAGES: Final = 50_000  # random index pages are then written once per checkpoint, not once per batch
 _BUSY_SECONDS: Final = 10
@@ -49,11 +50,11 @@ class Storage:
         self._lock = threading.RLock()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        self._writer = self._connect()
+        self._writer = self._connect(cache_kib=_WRITER_CACHE_KIB)
         if max_pages:
             self.limit_pages(max_pages)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, cache_kib: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=_BUSY_SECONDS
         )
@@ -61,7 +62,7 @@ class Storage:
             f"page_size={_PAGE_BYTES}",
             "journal_mode=WAL",
             "synchronous=NORMAL",
-            f"cache_size=-{_CACHE_KIB}",
+            f"cache_size=-{cache_kib}",
             "temp_store=MEMORY",
             f"mmap_size={_MMAP_BYTES}",
             f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
@@ -75,7 +76,7 @@ class Storage:
         """Gives this thread's reading connection; all reads inside see one state of the data."""
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = self._connect()
+            connection = self._local.connection = self._connect(cache_kib=_READER_CACHE_KIB)
         connection.execute("BEGIN")
         try:
             with translated_errors():

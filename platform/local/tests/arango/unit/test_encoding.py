@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import given, settings
@@ -35,6 +36,7 @@ def documented_order(left: Any, right: Any) -> int:
     ranks = values.rank(left), values.rank(right)
     if ranks[0] != ranks[1]:
         return -1 if ranks[0] < ranks[1] else 1
+    pairs: Iterable[tuple[Any, Any]]
     if ranks[0] == 4:
         pairs = itertools.zip_longest(left, right)
     elif ranks[0] == 5:
@@ -67,10 +69,11 @@ def test_comparisons_agree_with_the_documented_order(left: Any, right: Any) -> N
 @given(st.lists(st.tuples(json_values, json_values), max_size=6))
 def test_compound_keys_sort_field_by_field(pairs: list[tuple[Any, Any]]) -> None:
     by_bytes = sorted(pairs, key=lambda pair: encode(pair[0]) + encode(pair[1]))
-    by_docs = sorted(
-        pairs,
-        key=functools.cmp_to_key(lambda a, b: documented_order(a[0], b[0]) or documented_order(a[1], b[1])),
-    )
+
+    def order_of(a: tuple[Any, Any], b: tuple[Any, Any]) -> int:
+        return documented_order(a[0], b[0]) or documented_order(a[1], b[1])
+
+    by_docs = sorted(pairs, key=functools.cmp_to_key(order_of))
     assert [list(map(encode, pair)) for pair in by_bytes] == [list(map(encode, pair)) for pair in by_docs]
 
 
