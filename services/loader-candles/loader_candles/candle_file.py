@@ -3,6 +3,7 @@
 Blocking: the caller runs ``take`` and ``close`` in a thread. Knows nothing of where the file came from.
 """
 
+import errno
 import gzip
 import threading
 import zipfile
@@ -19,8 +20,18 @@ from streamforge_utils.errors import ConfigurationError, shown
 _CHUNK = 256 * 1024
 _MAX_LINE = 64 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_BROKEN = (EOFError, OSError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
-"""What the standard library raises for files that are truncated, damaged, encrypted or of an unknown method."""
+_BROKEN = (
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    zipfile.BadZipFile,
+    RuntimeError,
+    NotImplementedError,
+    OSError,
+)
+"""What the standard library raises for files that are truncated, damaged, encrypted, of an unknown method, not ours."""
+_MEDIUM = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN, errno.ECONNRESET})
+"""Errors of a disk or file server that may pass."""
 
 
 def bad_input(name: str, line: int | None, what: str) -> ConfigurationError:
@@ -74,13 +85,14 @@ class CandleFile:
         self._first_row = 1
         self._lines: list[bytes] = []
         self._rest = b""
-        self._error: ConfigurationError | None = None
+        self._error: Exception | None = None
 
     def take(self, max_rows: int) -> Taken:
         """The next rows, at most ``max_rows``. Rows before a bad one are given first, the error by the next call.
 
         Raises:
             ConfigurationError: the file is not what it should be (code ``bad-input``).
+            OSError: the medium fails; a new CandleFile behind the last mark may work.
         """
         with self._lock:
             taken = Taken(self._mark)
@@ -88,7 +100,7 @@ class CandleFile:
                 if self._error:
                     raise self._error
                 self._take(taken, max_rows)
-            except ConfigurationError as error:
+            except (ConfigurationError, OSError) as error:
                 if not taken.rows:
                     raise
                 self._error = error
@@ -120,7 +132,7 @@ class CandleFile:
             self._decompress()
             first = self._open[-1].readline(_MAX_LINE)
         except _BROKEN as error:
-            raise self._bad(1, f"cannot be read: {shown(error)}") from error
+            raise self._unreadable(1, error) from error
         if not first.strip():
             raise self._bad(1, "the file is empty" if not first else "the first line is blank")
         if klines.is_header(first.removeprefix(_BYTE_ORDER_MARK)):
@@ -134,7 +146,7 @@ class CandleFile:
         try:
             self._open[-1].seek(taken.mark.offset)
         except _BROKEN as error:
-            raise self._bad(taken.mark.line, f"cannot be read: {shown(error)}") from error
+            raise self._unreadable(taken.mark.line, error) from error
 
     def _decompress(self) -> None:
         raw, name = self._open[0], self._mark.file.lower()
@@ -153,7 +165,7 @@ class CandleFile:
             try:
                 chunk = self._open[-1].read1(_CHUNK)
             except _BROKEN as error:
-                raise self._bad(mark.line + 1, f"cannot be read (truncated or damaged): {shown(error)}") from error
+                raise self._unreadable(mark.line + 1, error) from error
             if not chunk:
                 self._lines, self._rest = [self._rest] if self._rest else [], b""
                 return bool(self._lines)
@@ -197,6 +209,11 @@ class CandleFile:
         except ValueError as error:
             what = str(error) if text.isascii() and b"\0" not in text else "this is no text"
             raise self._bad(line, what) from error
+
+    def _unreadable(self, line: int, error: Exception) -> Exception:
+        if isinstance(error, OSError) and error.errno in _MEDIUM:
+            return error
+        return self._bad(line, f"cannot be read (truncated or damaged?): {shown(error)}")
 
     def _bad(self, line: int | None, what: str) -> ConfigurationError:
         return bad_input(self._mark.file, line, what)

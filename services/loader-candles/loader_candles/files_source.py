@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from loader_candles.candle_file import CandleFile, Mark
 from loader_candles.series import Series
+from streamforge_utils.errors import TransientError
 from streamforge_utils.pipeline import Delivery, EndOfSource
 
 
@@ -82,7 +83,12 @@ class FilesSource:
         while True:
             if self._file is None:
                 self._file = await self._next_file()
-            taken = await asyncio.to_thread(self._file.take, max_records)
+            try:
+                taken = await asyncio.to_thread(self._file.take, max_records)
+            except OSError as error:
+                await self._close_file()
+                self._resumes = True
+                raise TransientError(f"{self._mark.file} cannot be read at the moment: {error}") from error
             self._mark = taken.mark
             if taken.is_end:
                 await self._close_file()

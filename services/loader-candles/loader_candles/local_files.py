@@ -39,7 +39,10 @@ class LocalFiles:
             ConfigurationError: no such file, one outside of the roots, or one of another symbol or interval.
         """
         paths = await asyncio.to_thread(self._paths)
-        self._volumes = {str(path): await asyncio.to_thread(self._volume, path) for path in paths}
+        try:
+            self._volumes = {str(path): await asyncio.to_thread(self._volume, path) for path in paths}
+        except (OSError, RuntimeError) as error:  # no right to look, or links in a circle
+            raise bad_input(self._pattern, None, f"cannot be read: {error}") from error
 
     async def following(self, name: str | None) -> Volume | None:
         """The file with the next higher name."""

@@ -1,17 +1,21 @@
 import asyncio
+import contextlib
 import gzip
+import io
 import os
+import random
 import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from loader_candles.files_source import FilesSource
+from loader_candles.files_source import FilesSource, Volume
 from loader_candles.local_files import LocalFiles
 from streamforge_utils import codec
 from streamforge_utils.contracts import candle
-from streamforge_utils.errors import ConfigurationError
+from streamforge_utils.errors import ConfigurationError, TransientError
+from streamforge_utils.pipeline import EndOfSource
 
 MINUTE = 60_000
 DAY = 1440 * MINUTE
@@ -185,8 +189,8 @@ BAD = {
     "binary": ("a.csv", lambda rows: bytes(range(256)) * 40, "line 1: this is no text"),
     "binary without lines": ("a.csv", lambda rows: b"\xff" * 300_000, "line 1: longer than 65536 bytes"),
     "gz under another name": ("a.csv", lambda rows: gzip.compress(_csv(rows)), "line 1: this is no text"),
-    "no gz": ("a.csv.gz", _csv, "line 1: cannot be read: Not a gzipped file"),
-    "no zip": ("a.zip", _csv, "line 1: cannot be read: File is not a zip file"),
+    "no gz": ("a.csv.gz", _csv, "line 1: cannot be read (truncated or damaged?): Not a gzipped file"),
+    "no zip": ("a.zip", _csv, "line 1: cannot be read (truncated or damaged?): File is not a zip file"),
     "truncated row": ("a.csv", lambda rows: _csv(rows)[:-30], "line 20: 8 columns instead of 12"),
     "missing column": ("a.csv", lambda rows: _csv([row[:-1] for row in rows]), "line 1: 11 columns instead of 12"),
     "one row too wide": ("a.csv", lambda rows: _edited(rows, 7, 3, "1,2"), "line 7: 13 columns instead of 12"),
@@ -249,7 +253,7 @@ async def test_a_truncated_gz_gives_its_rows_and_then_says_where_it_ends(source,
     await reader.open(None)
     found, error = await _until_error(reader, 100)
     assert 0 < found < 1440
-    assert f"a.csv.gz, line {found + 1}: cannot be read (truncated or damaged)" in error.message
+    assert f"a.csv.gz, line {found + 1}: cannot be read (truncated or damaged?)" in error.message
 
 
 async def test_a_damaged_zip_is_told(source, write, rows, drain):
@@ -317,3 +321,73 @@ async def test_the_real_export_gives_every_candle(shared_data, source, series, d
         assert [value["quote_volume"], value["taker_buy_volume"], value["taker_buy_quote_volume"]] == [
             float(cells[index]) for index in (7, 9, 10)
         ]
+
+
+class FailingShelf:
+    """A shelf over one file whose medium fails at every third read of an opened file."""
+
+    def __init__(self, path):
+        self._path = path
+        self.failures = 0
+
+    async def open(self):
+        pass
+
+    async def close(self):
+        pass
+
+    async def following(self, name):
+        return None if name else await self.named("a.csv")
+
+    async def named(self, name):
+        return Volume(name, self._opened)
+
+    def _opened(self):
+        shelf, file = self, self._path.open("rb")
+
+        class Failing(io.BufferedReader):
+            reads = 0
+
+            def read1(self, size=-1):
+                self.reads += 1
+                if self.reads == 3:
+                    shelf.failures += 1
+                    raise OSError(5, "Input/output error")
+                return super().read1(50_000)
+
+        return Failing(file.detach())
+
+
+async def test_a_medium_that_fails_is_read_again_behind_the_last_row(series, write, rows, record):
+    content = rows(1440)
+    shelf = FailingShelf(write("a.csv", content))
+    reader = FilesSource("file", shelf, series)
+    await reader.open(None)
+    found = []
+    with contextlib.suppress(EndOfSource):
+        while True:
+            with contextlib.suppress(TransientError):
+                found += (await reader.read(100)).values
+    await reader.close()
+    assert found == [record(row) for row in content]
+    assert shelf.failures > 1
+
+
+async def test_links_in_a_circle_are_told(source, drain, tmp_path):
+    os.symlink(tmp_path / "b.csv", tmp_path / "a.csv")
+    os.symlink(tmp_path / "a.csv", tmp_path / "b.csv")
+    with pytest.raises(ConfigurationError, match=r"a\.csv: "):
+        await drain(source(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.zip"])
+async def test_whatever_is_damaged_is_told_or_read_but_never_a_fault(name, source, write, rows, drain):
+    path = write(name, rows(200))
+    whole, draw = path.read_bytes(), random.Random(name)
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        path.write_bytes(data[: draw.choice([len(data), draw.randrange(len(data))])])
+        with contextlib.suppress(ConfigurationError):
+            await drain(source(path))
