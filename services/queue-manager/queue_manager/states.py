@@ -29,18 +29,19 @@ def _step_state(document: WorkflowDocument, spec: StepSpec, step: StepStatus) ->
 def _workflow_state(document: WorkflowDocument) -> State:
     if document.status.stopping is not None:
         return "stopping"
-    states = {step.state for step in document.status.steps.values()}
-    if states & {"running", "stopping"}:
+    attempt = document.status.attempt
+    # what has begun stays running between two launches of a step, and between two steps
+    if any(_has_begun(step, attempt) for step in document.status.steps.values()):
         return "running"
-    if "starting" in states:
-        return "starting"
-    # between two launches of a step, or of two steps that run one after the other
-    has_begun = document.status.has_place and any(
-        launch.attempt == document.status.attempt and launch.ended_at is not None
-        for step in document.status.steps.values()
-        for launch in step.launches
-    )
-    return "running" if has_begun else "pending"
+    states = {step.state for step in document.status.steps.values()}
+    return "starting" if "starting" in states else "pending"
+
+
+def _has_begun(step: StepStatus, attempt: int) -> bool:
+    if step.end is not None and step.end.attempt == attempt:
+        return True
+    mine = {launch.number for launch in step.launches if launch.attempt == attempt}
+    return any(ordinal.is_started and ordinal.launch in mine for ordinal in step.ordinals.values())
 
 
 def workflow_end(document: WorkflowDocument) -> tuple[EndState, Reason | None]:
