@@ -87,11 +87,10 @@ class _Demo:
         answer = await self.client.post(f"/api/v1/workflows/{queue_id}/ping")
         if not answer.is_success:
             raise DemoError(f"ping: {answer.status_code} {answer.text}")
-        pongs = answer.json()["items"]
-        silent = [pong["step"] for pong in pongs if pong["round_trip_s"] is None]
-        if silent or not pongs:
-            raise DemoError(f"ping: no pong from {', '.join(silent) or 'anyone'}")
-        return "ping -> " + ", ".join(f"{pong['step']} {pong['round_trip_s'] * 1000:.1f} ms" for pong in pongs)
+        trips = {step["name"]: step["round_trip_s"] for step in answer.json()["steps"]}
+        if silent := [name for name, trip in trips.items() if trip is None]:
+            raise DemoError(f"ping: no pong from {', '.join(silent)}")
+        return "ping -> " + ", ".join(f"{name} {trip * 1000:.1f} ms" for name, trip in trips.items())
 
     def _sum_up(self, workflow: dict[str, Any]) -> None:
         table = Table("step", "read", "=", "stored", "+ dead-lettered", "+ dropped", box=None, pad_edge=False)

@@ -1,7 +1,6 @@
 """A real node in a process of its own, spoken to by nothing but its wire format."""
 
 import asyncio
-import importlib
 import json
 import os
 import signal
@@ -14,14 +13,6 @@ from pathlib import Path
 import pytest
 
 from streamforge_local.node.sweep import mark_of, marked
-
-# pytest names test modules by their folders and so hides the standard library's `platform` behind ours.
-if not hasattr(sys.modules.get("platform"), "system"):
-    sys.modules.pop("platform", None)
-    importlib.import_module("platform").__path__ = []  # a package in pytest's eyes, so that it leaves it alone
-
-# looptime asks for a loop before every synchronous test; the policy would make one that nobody closes.
-asyncio.set_event_loop(None)
 
 
 class NodeUnderTest:
