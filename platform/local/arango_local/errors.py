@@ -10,6 +10,7 @@ from typing import Any, Final
 
 NOT_IMPLEMENTED: Final = 9
 FORBIDDEN: Final = 11
+SHUTTING_DOWN: Final = 30
 BAD_PARAMETER: Final = 10
 HTTP_CORRUPTED_JSON: Final = 600
 FILESYSTEM_FULL: Final = 1104

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from arango_local.errors import CONFLICT, FILESYSTEM_FULL, ArangoError
+from arango_local.errors import CONFLICT, FILESYSTEM_FULL, SHUTTING_DOWN, ArangoError
 
 _PAGE_BYTES: Final = 8192
 _WRITER_CACHE_KIB: Final = 65536
@@ -82,7 +82,8 @@ class Storage:
             with translated_errors():
                 yield connection
         finally:
-            connection.execute("COMMIT")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -131,6 +132,7 @@ class Storage:
         for connection in self._connections:
             if connection is not self._writer:
                 connection.interrupt()
+                connection.close()
         if self._lock.acquire(timeout=patience_seconds):
             self._writer.close()
             self._lock.release()
@@ -151,6 +153,8 @@ def translated_errors() -> Iterator[None]:
             raise ArangoError(
                 409, CONFLICT, "write-write conflict: timeout waiting for the writer, try again"
             ) from error
+        if code == sqlite3.SQLITE_INTERRUPT:
+            raise ArangoError(503, SHUTTING_DOWN, "the server is shutting down") from error
         if str(error).startswith("no such table"):
             raise ArangoError(
                 409, CONFLICT, "conflict: a collection or index was dropped during the operation"

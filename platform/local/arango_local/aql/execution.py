@@ -23,6 +23,7 @@ from arango_local.errors import (
     DOCUMENT_TYPE_INVALID,
     QUERY_KILLED,
     QUERY_PARSE,
+    SHUTTING_DOWN,
     ArangoError,
     unsupported,
 )
@@ -38,15 +39,17 @@ _MODES: Final = ("conflict", "ignore", "replace", "update")
 
 
 class Stop:
-    """Ends queries: at a deadline, or when somebody sets `requested`."""
+    """Ends queries: at a deadline, or when the server ends and sets `requested`."""
 
     def __init__(self, deadline: float = math.inf) -> None:
         self.requested = False
         self._deadline = deadline
 
     def check(self) -> None:
-        """Raises 1500 when the query has to end."""
-        if self.requested or time.monotonic() > self._deadline:
+        """Raises 1500 when the query has taken too long, 30 (come again) when the server ends."""
+        if self.requested:
+            raise ArangoError(503, SHUTTING_DOWN, "the server is shutting down")
+        if time.monotonic() > self._deadline:
             raise ArangoError(410, QUERY_KILLED, "query killed")
 
 

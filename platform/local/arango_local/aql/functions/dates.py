@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from arango_local.aql.functions.registry import function, invalid, number
+from arango_local.errors import unsupported
 from arango_local.values import is_number, to_number, truthy
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -153,6 +154,8 @@ def date_subtract(value: Any, amount: Any, unit: Any = None) -> str:
 @function("DATE_DIFF")
 def date_diff(first: Any, second: Any, unit: Any, as_float: Any = False) -> float:
     """DATE_DIFF(date, date, unit, asFloat)."""
+    if type(as_float) is str:
+        raise unsupported("a time zone in DATE_DIFF()")
     name = _unit(unit)
     difference = (timestamp(second) - timestamp(first)) / (_MILLISECONDS | _MEAN)[name]
     return difference if truthy(as_float) else math.trunc(difference)

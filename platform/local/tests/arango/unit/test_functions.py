@@ -8,6 +8,7 @@ import pytest
 
 from arango_local.aql.functions import FUNCTIONS
 from arango_local.cursors import QueryResult
+from arango_local.errors import ArangoError
 
 Aql = Callable[..., list[Any]]
 
@@ -143,7 +144,7 @@ def test_a_function(aql: Aql, expression: str, expected: Any) -> None:
     assert aql(f"RETURN {expression}") == [expected]
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - {"FAIL", "ASSERT", "SLEEP"}))
+@pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - {"FAIL", "ASSERT", "SLEEP", "DATE_DIFF"}))
 def test_no_argument_makes_a_function_fail(query: Callable[..., QueryResult], name: str) -> None:
     function = FUNCTIONS[name]
     count = max(function.least, min(2, int(min(function.most, 2))))
@@ -151,6 +152,11 @@ def test_no_argument_makes_a_function_fail(query: Callable[..., QueryResult], na
         arguments = ", ".join(["@value"] * count)
         result = query(f"RETURN {name}({arguments})", **({"value": value} if count else {}))
         assert len(result.rows) == 1
+
+
+def test_a_time_zone_is_refused_and_not_left_out(aql: Aql) -> None:
+    with pytest.raises(ArangoError, match="time zone"):
+        aql("RETURN DATE_DIFF('2023-03-25', '2023-03-26', 'hours', 'Europe/Berlin')")
 
 
 def test_there_are_as_many_functions_as_a_store_needs() -> None:
