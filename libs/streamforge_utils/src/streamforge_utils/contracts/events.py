@@ -129,7 +129,7 @@ class Decision(BaseModel):
 
 
 def _kind(value: Any) -> str:
-    fields = value if isinstance(value, dict) else vars(value)
+    fields = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     return "decision" if "decision" in fields else "event"
 
 
