@@ -81,7 +81,7 @@ def test_payloads_in_examples_are_valid_too():
 
 @pytest.mark.parametrize("wrong", ["x", 1.5, -1, None, True, [], {}])
 @pytest.mark.parametrize("field", candle.FIELDS)
-def test_the_candle_s_schema_refuses_no_type_that_the_code_takes(field, wrong):
+def test_the_candle_s_schema_and_the_code_refuse_the_same_types(field, wrong):
     good = next(payload for name, payload in examples() if name == "candle")
     verdict = candle.fault({**good, field: wrong})
     is_type_fault = verdict is not None and verdict[0] == "wrong-schema"

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from streamforge_utils import codec
-from streamforge_utils.contracts import candle, dead_letters
+from streamforge_utils.contracts import candle, dead_letters, names
 from streamforge_utils.contracts.commands import Command, Drain
 from streamforge_utils.contracts.events import Counters, Decision, DecisionName, Event, EventName
 
@@ -191,7 +191,7 @@ def _candle_schema() -> Json:
 
 def _command_examples() -> list[Json]:
     ping = Command(command="ping", queue_id=_QUEUE_ID, command_id=_RUN, sent_at=_SENT_AT)
-    ends = {f"{_QUEUE_ID}-data": {0: 721, 1: 724}}
+    ends = {names.stream_topic(_QUEUE_ID): {0: 721, 1: 724}}
     payload = Drain(drain_id=1, launch=1, ends=ends).model_dump(mode="json")
     drain = Command(command="drain", queue_id=_QUEUE_ID, step=_STEP, command_id=_RUN, sent_at=_SENT_AT, payload=payload)
     return [codec.decode(command.to_json()) for command in (ping, drain)]
