@@ -1,0 +1,5 @@
+"""``python -m dummy_service``."""
+
+from dummy_service.main import main
+
+main()
