@@ -241,7 +241,7 @@ def _apply_end(document: WorkflowDocument, decision: Decision) -> None:
 def _apply_stop(document: WorkflowDocument, decision: Decision) -> None:
     payload = decision.payload
     if payload["by"] == "client":
-        document.spec.stop = StopAsk(at=decision.timestamp, drain=payload["drain"])
+        _replace_spec(document, stop=StopAsk(at=decision.timestamp, drain=payload["drain"]))
     document.status.stopping = Stopping(
         at=decision.timestamp, drain=payload["drain"], reason=Reason.model_validate(payload["reason"])
     )
@@ -250,17 +250,18 @@ def _apply_stop(document: WorkflowDocument, decision: Decision) -> None:
 def _apply_retry(document: WorkflowDocument, decision: Decision) -> None:
     payload = decision.payload
     if payload["resolved"] is not None:
-        document.spec.steps = tuple(StepSpec.model_validate(step) for step in payload["resolved"])
+        _replace_spec(document, steps=tuple(StepSpec.model_validate(step) for step in payload["resolved"]))
     _begin_attempt(document, payload["attempt"], set(payload["steps"]))
 
 
 def _apply_delete(document: WorkflowDocument, decision: Decision) -> None:
-    document.spec.delete = DeleteAsk(at=decision.timestamp, purge=decision.payload["purge"])
+    _replace_spec(document, delete=DeleteAsk(at=decision.timestamp, purge=decision.payload["purge"]))
 
 
 def _apply_redrive(document: WorkflowDocument, decision: Decision) -> None:
     payload = decision.payload
-    document.spec.redrives.append(RedriveAsk(at=decision.timestamp, step=payload["step"], records=payload["records"]))
+    asked = RedriveAsk(at=decision.timestamp, step=payload["step"], records=payload["records"])
+    _replace_spec(document, redrives=[*document.spec.redrives, asked])
     concerned = document.spec.downstream({payload["step"]})
     if document.is_ended:
         _begin_attempt(document, document.status.attempt + 1, concerned)
@@ -295,8 +296,8 @@ _ASKS = {
 
 
 def _begin_attempt(document: WorkflowDocument, attempt: int, steps: set[str]) -> None:
-    document.spec.attempt = document.status.attempt = attempt
-    document.spec.stop = None
+    _replace_spec(document, attempt=attempt, stop=None)
+    document.status.attempt = attempt
     document.status.stopping = None
     document.status.ended_at = None
     document.status.state = "pending"
@@ -305,6 +306,10 @@ def _begin_attempt(document: WorkflowDocument, attempt: int, steps: set[str]) ->
         _reset(document.step(name))
     for name, stream in document.status.streams.items():
         stream.ended = not any(writer.name in steps for writer in document.spec.writers(name))
+
+
+def _replace_spec(document: WorkflowDocument, **changes: Any) -> None:
+    document.spec = document.spec.model_copy(update=changes)
 
 
 def _reset(status: StepStatus) -> None:

@@ -324,8 +324,12 @@ class WorkflowDocument(Stored):
         return self.status.steps[name]
 
     def copied(self) -> Self:
-        """An independent copy, to be changed."""
-        return self.model_copy(deep=True)
+        """A copy whose status and outbox are its own; a spec and a decision are replaced, never altered.
+
+        Through the status' plain form: ten times as fast as ``copy.deepcopy``, and this is done for every change.
+        """
+        status = WorkflowStatus.model_validate(self.status.model_dump())
+        return self.model_copy(update={"status": status, "outbox": list(self.outbox)})
 
     def to_store(self) -> dict[str, Any]:
         """The stored form: beside the halves the few fields that lists and indexes go by."""

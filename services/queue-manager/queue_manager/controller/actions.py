@@ -114,11 +114,11 @@ class Actions:
     async def _keep_topics(self, document: WorkflowDocument) -> None:
         if document.status.topics == "kept":
             return
-        spec = document.spec
-        keep = {"retention.ms": str(FOR_EVER)}
-        replication = self._ports.replication
-        topics = [TopicSpec(s.topic, s.partitions, replication, keep) for s in spec.streams.values()]
-        await self._make_topics([*topics, TopicSpec(spec.dead_letter_topic, 1, replication, keep)])
+        keep, replication = {"retention.ms": str(FOR_EVER)}, self._ports.replication
+        partitions = {stream.topic: stream.partitions for stream in document.spec.streams.values()}
+        topics = [TopicSpec(name, partitions.get(name, 1), replication, keep) for name in _topics(document)]
+        if topics:
+            await self._make_topics(topics)
         if document.status.topics == "released":
             await self._broker.set_retention(_topics(document), FOR_EVER)
 
@@ -262,7 +262,8 @@ class Actions:
         return decisions.end_step(document, action.step, end, now=end.at)
 
     async def _release(self, document: WorkflowDocument) -> WorkflowDocument:
-        await self._broker.set_retention(_topics(document), document.spec.retention_ms)
+        if topics := _topics(document):
+            await self._broker.set_retention(topics, document.spec.retention_ms)
         changed = document.copied()
         changed.status.topics = "released"
         return changed
@@ -350,6 +351,9 @@ class Actions:
 
 
 def _topics(document: WorkflowDocument) -> list[str]:
+    """Its streams and dead letters; without streams there is no commit, so no record can be refused for good."""
+    if not document.spec.streams:
+        return []
     return [*(stream.topic for stream in document.spec.streams.values()), document.spec.dead_letter_topic]
 
 

@@ -135,7 +135,7 @@ def _environment(document: WorkflowDocument, step: StepSpec, launch: Launch) -> 
         "FORMER": _json(former),
         "QUEUE_CONTROL_OFFSETS": _json({str(p): offset for p, offset in launch.control_offsets.items()}),
         "PARAMS": _json(step.params),
-        "DEAD_LETTER_TOPIC": spec.dead_letter_topic,
+        "DEAD_LETTER_TOPIC": spec.dead_letter_topic if spec.streams else "",
         "MAX_DEAD_LETTERS": str(step.max_dead_letters),
         "GRACE_S": str(step.grace_s),
         "INSTALLATION": spec.installation,
