@@ -102,8 +102,9 @@ def _ordinal(step: StepStatus, under_way: Launch, event: Event) -> Ordinal:
 
 def _fold_started(document: WorkflowDocument, ordinal: Ordinal, event: Event) -> None:
     ordinal.is_started = True
-    ordinal.metrics_port = event.payload.get("metrics_port")
-    ordinal.host = event.payload.get("host")
+    port, host = event.payload.get("metrics_port"), event.payload.get("host")
+    ordinal.metrics_port = port if isinstance(port, int) else None
+    ordinal.host = host if isinstance(host, str) else None
     ordinal.progress_at = event.timestamp
     if document.status.started_at is None:
         document.status.started_at = event.timestamp
@@ -113,7 +114,10 @@ def _fold_progress(ordinal: Ordinal, event: Event) -> None:
     lag = event.payload.get("lag")
     if isinstance(lag, int):
         ordinal.lag = lag
-    counters = event.counters
+    try:
+        counters = event.counters
+    except ValueError:  # of a worker that is not ours: its event counts, its figures cannot
+        return
     if counters is None:
         return
     gained = counters.read - ordinal.counters.read

@@ -10,36 +10,32 @@ import random
 from dataclasses import dataclass, field
 
 import structlog
-from ulid import ULID
 
 from queue_manager.controller.actions import Actions
 from queue_manager.controller.event_reader import EventReader
 from queue_manager.controller.jobs import JobCache
+from queue_manager.controller.lease import LeaseKeeper, LeaseLost
 from queue_manager.controller.outbox import Outbox
 from queue_manager.controller.plan import World, make_plan
 from queue_manager.controller.ports import Ports
-from queue_manager.controller.watch import Watch
+from queue_manager.controller.watch import AWAY, Watch, waiting_reason
 from queue_manager.controller.work_queue import WorkQueue
 from queue_manager.fold import fold, mark_stalled
-from queue_manager.launcher.interface import LauncherError
-from queue_manager.model import Reason, WorkflowDocument
+from queue_manager.launcher.interface import LauncherError, LauncherUnavailable
+from queue_manager.model import WorkflowDocument
 from queue_manager.store.interface import Stale
-from streamforge_utils.contracts.reasons import REASONS
-from streamforge_utils.errors import ConfigurationError, NotConnected, StreamForgeError, TransientError
+from streamforge_utils.errors import ConfigurationError, StreamForgeError, TransientError
 from streamforge_utils.observability.health import Health
 
 MAX_ROUNDS = 20
 """Plans carried out for one workflow before others have their turn."""
+FIRST_LOOK_S = 0.05
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 5.0
-STALLED_S = 60.0
-"""A controller that does not come round for so long is not alive."""
+STALLED_S = 120.0
+"""A controller that does not come round for so long is not alive: every call it makes has a shorter deadline."""
 
 _log = structlog.get_logger(component="controller")
-
-
-class _LeaseLost(Exception):
-    """Another controller acts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +74,10 @@ class Controller:
         self._ports = ports
         self._limits = limits
         self._health = health
-        self._owner = str(ULID())
         self._reign: _Reign | None = None
         self._installation = ""
         self._watch = Watch(ports, health)
+        self._lease = LeaseKeeper(ports, self._watch, seconds=limits.lease_s)
 
     @property
     def is_leading(self) -> bool:
@@ -133,57 +129,35 @@ class Controller:
     async def _rule(self) -> None:
         try:
             while True:
-                if await self._acquire():
-                    await self._act()
+                if await self._lease.acquire():
+                    await self._act_safely()
                 self._health.beat("controller", within_s=STALLED_S)
                 await asyncio.sleep(self._limits.lease_s / 5)
         finally:
-            await asyncio.shield(self._release())
+            await asyncio.shield(self._lease.release())
 
-    async def _acquire(self) -> bool:
+    async def _act_safely(self) -> None:
+        """A fault of ours ends a reign, never the controller."""
         try:
-            lease = await self._ports.store.acquire(self._owner, now=self._ports.clock(), seconds=self._limits.lease_s)
-        except (TransientError, ConfigurationError) as error:
-            self._watch.tell("store", error)
-            return False
-        return lease is not None
-
-    async def _release(self) -> None:
-        try:
-            async with asyncio.timeout(2.0):
-                await self._ports.store.release(self._owner)
-        except (TransientError, ConfigurationError, TimeoutError) as error:
-            _log.warning("lease_kept", reason=str(error))
-
-    async def _renew(self) -> None:
-        """Prolong; a store that is away leaves the lease in doubt, which compare-and-set makes harmless."""
-        while True:
-            await asyncio.sleep(self._limits.lease_s / 3)
-            try:
-                lease = await self._ports.store.acquire(
-                    self._owner, now=self._ports.clock(), seconds=self._limits.lease_s
-                )
-            except (TransientError, ConfigurationError) as error:
-                self._watch.tell("store", error)
-            else:
-                if lease is None:
-                    raise _LeaseLost
+            await self._act()
+        except* LeaseLost:
+            _log.warning("lease_lost", owner=self._lease.owner)
+        except* Exception:
+            _log.exception("reign_failed", owner=self._lease.owner)
 
     async def _act(self) -> None:
         reign = self._begin()
         self._reign = reign
-        _log.info("leading", owner=self._owner)
+        _log.info("leading", owner=self._lease.owner)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._renew(), name="controller-renew")
+                tasks.create_task(self._lease.renew(), name="controller-renew")
                 tasks.create_task(reign.events.run(), name="controller-events")
                 tasks.create_task(reign.outbox.run(), name="controller-outbox")
                 tasks.create_task(self._follow_jobs(reign), name="controller-jobs")
                 tasks.create_task(self._resync(reign), name="controller-resync")
                 for number in range(self._limits.concurrency):
                     tasks.create_task(self._work(reign), name=f"controller-work-{number}")
-        except* _LeaseLost:
-            _log.warning("lease_lost", owner=self._owner)
         finally:
             self._reign = None
             reign.work.clear()
@@ -223,6 +197,8 @@ class Controller:
     async def _resync(self, reign: _Reign) -> None:
         """What other replicas of the API accepted, what a crash left behind, who waits for a place."""
         while True:
+            if reign.work.longest_s < STALLED_S:
+                self._health.beat("controller", within_s=STALLED_S)
             try:
                 for found in await self._ports.store.open_workflows():
                     known = reign.documents.get(found.queue_id)
@@ -257,7 +233,6 @@ class Controller:
     async def _work(self, reign: _Reign) -> None:
         while True:
             queue_id = await reign.work.take()
-            self._health.beat("controller", within_s=STALLED_S)
             try:
                 await self._attempt(reign, queue_id)
             finally:
@@ -291,8 +266,6 @@ class Controller:
     # -- one workflow ------------------------------------------------------------------------------------------------
 
     async def _reconcile(self, reign: _Reign, queue_id: str) -> None:
-        if not reign.jobs.is_synced:
-            return  # the sync adds every open workflow again
         document = reign.documents.get(queue_id) or await self._ports.store.get(queue_id)
         if document is None:
             reign.events.take(queue_id)
@@ -302,12 +275,26 @@ class Controller:
             return
         reign.documents[queue_id] = document
         reign.outbox.offer(document)
+        if not reign.jobs.is_synced:  # until then a missing Job means nothing
+            if self._watch.since("launcher") == AWAY:
+                raise LauncherUnavailable("it has not told its Jobs yet")
+            reign.work.add_later(queue_id, FIRST_LOOK_S)
+            return
         if events := reign.events.take(queue_id):
             document = fold(document, events)
-        document = mark_stalled(document, self._ports.clock()) or document
+        await self._carry_out(reign, mark_stalled(document, self._ports.clock()) or document)
+
+    async def _carry_out(self, reign: _Reign, document: WorkflowDocument) -> None:
+        """Plan after plan: changes gather up to one write, effects come after it."""
+        queue_id = document.queue_id
         has_room = self._has_room(reign, document)
         for _ in range(MAX_ROUNDS):
             plan = make_plan(document, reign.jobs.of(queue_id), self._world(reign, queue_id, has_room=has_room))
+            if any(change.name == "release" for change in plan.changes):
+                # an end is told at once; the rest is done with the write that clears its outbox
+                document = await self._store(reign, document)
+                if not reign.outbox.is_out(document):
+                    break
             if plan.changes:
                 document = await reign.actions.change(document, plan.changes)
                 continue
@@ -382,7 +369,7 @@ class Controller:
 
     async def _note(self, reign: _Reign, queue_id: str, error: Exception) -> None:
         """Say in the workflow why it waits, if the store can be told."""
-        reason = _waiting_reason(error)
+        reason = waiting_reason(error)
         _log.warning("workflow_waits", queue_id=queue_id, code=reason.code, reason=reason.message)
         document = reign.documents.get(queue_id)
         if document is None or document.is_ended or reason.code == "store-unreachable":
@@ -397,14 +384,3 @@ class Controller:
             reign.documents[queue_id] = await self._ports.store.update(changed)
         except (Stale, TransientError, ConfigurationError):
             reign.documents.pop(queue_id, None)
-
-
-def _waiting_reason(error: Exception) -> Reason:
-    if isinstance(error, LauncherError):
-        return Reason(code="launcher-unreachable", message=f"{REASONS['launcher-unreachable']}: {error}")
-    if isinstance(error, NotConnected | TimeoutError):
-        code = getattr(error, "code", "broker-unreachable")
-        code = code if code in ("store-unreachable", "broker-unreachable") else "broker-unreachable"
-        return Reason(code=code, message=f"{REASONS[code]}: {error}")
-    code = getattr(error, "code", "unavailable")
-    return Reason(code=code if code in REASONS else "unavailable", message=str(error))

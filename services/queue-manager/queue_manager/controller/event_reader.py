@@ -15,13 +15,15 @@ from queue_manager.fold import Sent, is_urgent
 from queue_manager.store.interface import HistoryEntry, WorkflowStore
 from streamforge_utils import codec
 from streamforge_utils.contracts.events import PROGRESS, Decision, DecisionName, Event, from_json
-from streamforge_utils.errors import ConfigurationError, PermanentError, TransientError
+from streamforge_utils.errors import ConfigurationError, NotConnected, PermanentError, TransientError
 
 READ_S = 0.25
 PROGRESS_DELAY_S = 0.2
 """How long progress may wait for more of it: one write takes all."""
 SAVE_S = 1.0
 RETRY_S = 0.5
+CAUGHT_UP_S = 30.0
+"""An open transaction may hold a reader for half of it (commit.md, 7)."""
 
 _log = structlog.get_logger(component="event-reader")
 
@@ -74,8 +76,12 @@ class EventReader:
             TransientError: the broker does not say where the topic ends.
         """
         ends = await self._ends()
-        async with self._moved:
-            await self._moved.wait_for(lambda: all(self._positions.get(p, 0) >= end for p, end in ends.items()))
+        try:
+            async with asyncio.timeout(CAUGHT_UP_S), self._moved:
+                await self._moved.wait_for(lambda: all(self._positions.get(p, 0) >= end for p, end in ends.items()))
+        except TimeoutError as error:
+            text = f"queue-events could not be read to its end within {CAUGHT_UP_S:g} s"
+            raise NotConnected(text, code="broker-unreachable") from error
 
     async def kept(self) -> None:
         """Return when the history has all that was read so far."""

@@ -51,6 +51,11 @@ class Outbox:
         out = self._out.get(document.queue_id, set())
         return any(decision.decision_id in out for decision in document.outbox)
 
+    def is_out(self, document: WorkflowDocument) -> bool:
+        """Whether all of the outbox is published."""
+        out = self._out.get(document.queue_id, set())
+        return all(decision.decision_id in out for decision in document.outbox)
+
     def forget(self, document: WorkflowDocument) -> None:
         """The document is stored: what is no more in its outbox need not be remembered."""
         left = {decision.decision_id for decision in document.outbox}

@@ -7,7 +7,9 @@ import structlog
 
 from queue_manager.controller.ports import Ports
 from queue_manager.launcher.interface import LauncherError
-from streamforge_utils.errors import StreamForgeError
+from queue_manager.model import Reason
+from streamforge_utils.contracts.reasons import REASONS
+from streamforge_utils.errors import NotConnected, StreamForgeError
 from streamforge_utils.observability import Health
 
 PROBE_S = 2.0
@@ -67,3 +69,15 @@ class Watch:
             self.tell(part, error)
         else:
             self.tell(part, None)
+
+
+def waiting_reason(error: Exception) -> Reason:
+    """Why a workflow waits, when a part did not answer."""
+    if isinstance(error, LauncherError):
+        return Reason(code="launcher-unreachable", message=f"{REASONS['launcher-unreachable']}: {error}")
+    if isinstance(error, NotConnected | TimeoutError):
+        code = getattr(error, "code", "broker-unreachable")
+        code = code if code in ("store-unreachable", "broker-unreachable") else "broker-unreachable"
+        return Reason(code=code, message=f"{REASONS[code]}: {error}")
+    code = getattr(error, "code", "unavailable")
+    return Reason(code=code if code in REASONS else "unavailable", message=str(error))

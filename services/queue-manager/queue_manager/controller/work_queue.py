@@ -10,13 +10,18 @@ class WorkQueue:
     def __init__(self) -> None:
         self._ready: deque[str] = deque()
         self._queued: set[str] = set()
-        self._in_work: set[str] = set()
+        self._in_work: dict[str, float] = {}
         self._again: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._queued)
+
+    @property
+    def longest_s(self) -> float:
+        """How long the longest work under way takes already."""
+        return asyncio.get_running_loop().time() - min(self._in_work.values()) if self._in_work else 0.0
 
     def add(self, key: str) -> None:
         """Look at it as soon as a worker is free."""
@@ -47,12 +52,12 @@ class WorkQueue:
             await self._filled.wait()
         key = self._ready.popleft()
         self._queued.discard(key)
-        self._in_work.add(key)
+        self._in_work[key] = asyncio.get_running_loop().time()
         return key
 
     def done(self, key: str) -> None:
         """The work on a key is over."""
-        self._in_work.discard(key)
+        self._in_work.pop(key, None)
         if key in self._again:
             self._again.discard(key)
             self.add(key)

@@ -298,6 +298,7 @@ async def test_a_broker_that_is_away_is_waited_for_and_told(stage, make_step):
         assert document.status.steps["loader"].reason.code == "broker-unreachable"
         assert not stage.health.ready()[1]["conditions"]["kafka"]["ok"]
         await asyncio.sleep(300)
+        assert stage.health.live()[0]
         stage.broker.is_away = False
         await stage.finish(queue_id, "loader")
         document = await stage.until_state(queue_id, "finished")
@@ -436,3 +437,39 @@ async def test_progress_is_folded_in_few_writes_and_a_stall_is_seen(stage, make_
         await stage.until(queue_id, lambda d: d.status.steps["sink"].is_stalled, timeout=90)
         stage.say(queue_id, "sink", "loading", counters={"read": 30, "stored": 30}, lag=5)
         await stage.until(queue_id, lambda d: not d.status.steps["sink"].is_stalled, timeout=10)
+
+
+async def test_a_launcher_that_never_answered_is_told(stage, make_step):
+    class Silent(type(stage.launcher)):
+        async def watch(self):
+            await asyncio.sleep(100)
+            async for event in super().watch():
+                yield event
+
+    stage.launcher.__class__ = Silent
+    stage.launcher.available = False
+    async with stage.running():
+        queue_id = await stage.submit(make_step("loader"))
+        document = await stage.until(queue_id, lambda d: d.step("loader").reason is not None)
+        assert document.step("loader").reason.code == "launcher-unreachable"
+        stage.launcher.available = True
+        await stage.finish(queue_id, "loader")
+        await stage.until_state(queue_id, "finished")
+
+
+async def test_a_fault_of_ours_ends_a_reign_and_not_the_controller(stage, make_step):
+    class Faulty(type(stage.broker)):
+        faults = 3
+
+        async def publish(self, decisions):
+            if self.faults:
+                self.faults -= 1
+                raise ZeroDivisionError
+            await super().publish(decisions)
+
+    stage.broker.__class__ = Faulty
+    async with stage.running():
+        queue_id = await stage.submit(make_step("loader"))
+        await stage.finish(queue_id, "loader")
+        await stage.until(queue_id, lambda d: d.status.state == "finished" and not d.is_open)
+    assert len(stage.launcher.created) == 1

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from queue_manager.fold import STALL_S, Sent, fold, is_urgent, mark_stalled, reason_of
+from queue_manager.model import WorkflowDocument
 from streamforge_utils.contracts.events import EventName
 
 NAMES = ["started", "loading", "heartbeat", "pong", "error", "interrupted", "finished"]
@@ -168,3 +169,12 @@ def tell_once(tell, make_step):
 
 def test_the_names_are_all_names():
     assert set(NAMES) == {str(name) for name in EventName}
+
+
+def test_figures_that_are_none_do_not_poison_the_workflow(tell):
+    story = tell()
+    story.launch("loader")
+    story.say("loader", "started", metrics_port="x", host=7, counters={"read": "many"}, lag="long")
+    story.say("loader", "loading", counters=[1], partial={})
+    story.say("loader", "error", reason=[], code=5)
+    assert WorkflowDocument.from_store(story.document.to_store()) == story.document
