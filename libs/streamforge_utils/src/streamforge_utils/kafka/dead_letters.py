@@ -10,20 +10,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalOperation
 
 from streamforge_utils import codec
 from streamforge_utils.contracts.dead_letters import FOR_STEP, ORIGIN, DeadLetter
-from streamforge_utils.errors import PermanentError
+from streamforge_utils.errors import FencedError, PermanentError
 from streamforge_utils.kafka.admin import KafkaAdmin
 from streamforge_utils.kafka.connection import client_options, start_client, translate_errors
-from streamforge_utils.kafka.transactor import Transactor
 from streamforge_utils.pipeline.ports import Output
 from streamforge_utils.settings import KafkaSettings
 
 REDRIVEN = "redriven"
 """Header of the records that tell what was sent back."""
 REQUEST_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 15_000
 _PARTITION = 0  # workers write all dead letters of a workflow to the first
 _POLL_MS = 500
 _PER_MARK = 50_000  # offsets in one record: below the broker's megabyte
@@ -72,6 +73,8 @@ class KafkaDeadLetters:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._admin = KafkaAdmin(settings)
+        self._one_at_a_time = asyncio.Lock()
+        """Calls of this process wait for each other; those of other processes are fenced or fence."""
 
     async def read(self, topic: str, *, after: int, limit: int) -> Sequence[Kept]:
         """Dead letters behind an offset, oldest first; none when there is no topic.
@@ -87,20 +90,33 @@ class KafkaDeadLetters:
         Raises:
             FencedError: another call took over; nothing of this one was done.
         """
-        transactor = Transactor(
-            self._settings, transactional_id=f"{queue_id}-redrive", former=(), group=queue_id, admin=self._admin
-        )
-        try:
-            await transactor.start()  # waits for the end of a former call: what it did is read below
-            letters = (await self._read(topic)).marked()
-            chosen, skipped = _choose(letters, offsets)
-            if chosen:
-                await transactor.commit([*map(_returned, chosen), *_marks(topic, chosen)], {})
-        finally:
-            await transactor.close()
+        async with self._one_at_a_time:
+            letters, chosen, skipped = await self._send_back(queue_id, topic, offsets)
         sent = {kept.offset: kept.letter.step for kept in chosen}
         before = Counter(kept.letter.step for kept in letters if kept.is_redriven)
         return Redriven(sent, skipped, before + Counter(sent.values()))
+
+    async def _send_back(
+        self, queue_id: str, topic: str, offsets: Sequence[int] | None
+    ) -> tuple[list[Kept], list[Kept], dict[int, str]]:
+        """All dead letters as they were before, those that were sent, and the named ones that were not and why."""
+        producer = AIOKafkaProducer(
+            **client_options(self._settings),
+            acks="all",
+            transactional_id=f"{queue_id}-redrive",
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+        try:
+            await start_client(producer, self._settings)  # fences a former call; what that did is read below
+            letters = (await self._read(topic)).marked()
+            chosen, skipped = _choose(letters, offsets)
+            if chosen:
+                with translate_errors(f"sending dead letters of {queue_id} back"):
+                    await _commit(producer, [*map(_returned, chosen), *_marks(topic, chosen)])
+        finally:
+            await asyncio.wait({asyncio.ensure_future(producer.stop())}, timeout=_CLOSE_SECONDS)
+        return letters, chosen, skipped
 
     async def _read(self, topic: str) -> _Topic:
         found = _Topic()
@@ -142,6 +158,22 @@ class KafkaDeadLetters:
     async def close(self) -> None:
         """Idempotent."""
         await self._admin.close()
+
+
+async def _commit(producer: AIOKafkaProducer, outputs: Sequence[Output]) -> None:
+    """One transaction, or nothing: an open one is aborted by the next call, or by its timeout."""
+    await producer.begin_transaction()
+    try:
+        sends = [
+            await producer.send(o.topic, o.value, key=o.key, partition=o.partition, headers=list(o.headers))
+            for o in outputs
+        ]
+    except IllegalOperation as error:  # how aiokafka tells at this place that it was fenced
+        raise FencedError("a later call took over") from error
+    results = await asyncio.gather(*sends, return_exceptions=True)
+    if failed := [result for result in results if isinstance(result, BaseException)]:
+        raise failed[0]  # the commit would succeed although the broker has refused a record
+    await producer.commit_transaction()
 
 
 def _choose(letters: Iterable[Kept], offsets: Sequence[int] | None) -> tuple[list[Kept], dict[int, str]]:
