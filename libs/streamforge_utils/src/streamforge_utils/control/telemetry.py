@@ -118,10 +118,12 @@ class Telemetry:
                 self._kept.popleft()
                 if not self._kept:
                     self._delivered.set()
-            elif self._has_progress and now >= progress_at and not self._is_closing:
+            elif self._is_closing:
+                await self._sleep(None)
+            elif self._has_progress and now >= progress_at:
                 progress_at = now + PROGRESS_S
                 await self._deliver(self._take_progress())
-            elif now >= heartbeat_at and not self._is_closing:
+            elif now >= heartbeat_at:
                 heartbeat_at = now + HEARTBEAT_S
                 await self._deliver(self._event(EventName.HEARTBEAT, "", {}))
             else:
@@ -205,7 +207,7 @@ class Telemetry:
         if self._health.set(CONDITION, ok=False, reason=error.message):
             _log.warning("events_wait", reason=error.message)
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float | None) -> None:
         self._woken.clear()
         try:
             async with asyncio.timeout(seconds):
