@@ -14,7 +14,7 @@ from arango import ArangoClient as Driver
 from loader_candles.series import Series
 from loader_candles.simulated_source import SimulatedSource
 from streamforge_utils.pipeline import EndOfSource
-from streamforge_utils.settings import ArangoSettings, NoParams, WorkerSettings
+from streamforge_utils.settings import ArangoSettings, WorkerSettings
 
 BATCH = 5000
 HEADERS = [("step", b"loader-candles"), ("schema", b"candle.v1")]
@@ -31,7 +31,7 @@ def producer(servers: str, transactional_id: str) -> AIOKafkaProducer:
     )
 
 
-async def _load(servers: str, topic: str, settings: WorkerSettings[NoParams]) -> None:
+async def _load(servers: str, topic: str, settings: WorkerSettings) -> None:
     source = SimulatedSource(Series.of(settings), seed=0, is_real_time=False)
     writer = producer(servers, f"bare-load-{topic}")
     await source.open(None)
@@ -106,7 +106,7 @@ def _run_store(*args: Any) -> None:
 def rate(
     servers: str,
     topic: str,
-    settings: WorkerSettings[NoParams],
+    settings: WorkerSettings,
     arango: ArangoSettings,
     collection: str | None,
     count: int,

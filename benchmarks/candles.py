@@ -10,7 +10,7 @@ from benchmarks.figures import Figure
 from benchmarks.stack import Bench, submit
 from streamforge_utils.contracts import names
 from streamforge_utils.kafka.admin import KafkaAdmin, TopicSpec
-from streamforge_utils.settings import NoParams, WorkerSettings, read_settings
+from streamforge_utils.settings import WorkerSettings, read_settings
 
 RANGE = "2023-01-01:2023-07-20"
 CANDLES = 200 * 1440
@@ -47,9 +47,7 @@ async def _topic(bench: Bench) -> str:
 
 def measure(bench: Bench) -> list[Figure]:
     """With the store, and with a sink that keeps nothing. Both sides count from the submit or the spawn on."""
-    settings = read_settings(
-        WorkerSettings[NoParams], symbol="BTCUSDT", type="api_candles_1m", time_range=RANGE, params={}
-    )
+    settings = read_settings(WorkerSettings, symbol="BTCUSDT", type="api_candles_1m", time_range=RANGE)
     figures = []
     for name, store, collection in (
         ("loader -> store", "arango-candles", f"bench_{names.short_id()}"),

@@ -1,7 +1,6 @@
 """Which candles a workflow wants: symbol, interval, range. Pure."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from streamforge_utils.errors import ConfigurationError
 from streamforge_utils.settings import WorkerSettings
@@ -21,7 +20,7 @@ class Series:
     is_live: bool = False
 
     @classmethod
-    def of(cls, settings: WorkerSettings[Any]) -> "Series":
+    def of(cls, settings: WorkerSettings) -> "Series":
         """What the environment of a worker asks for.
 
         Raises:

@@ -20,8 +20,8 @@ def target() -> dict[str, Any]:
 
 
 def context(collection: str) -> WorkerContext[NoParams]:
-    settings = WorkerSettings[NoParams](params=NoParams(), collection_name=collection, queue_id="wf-1")
-    return WorkerContext(settings=settings, registry=CollectorRegistry(), report=lambda *_, **__: None)
+    settings = WorkerSettings(collection_name=collection, queue_id="wf-1")
+    return WorkerContext(settings=settings, params=NoParams(), registry=CollectorRegistry(), report=print)
 
 
 def test_the_schema_of_the_params_is_that_of_the_model(target):

@@ -37,11 +37,12 @@ def test_candles_are_read_in_order_and_written_enriched(target):
 
 
 def test_each_partition_gets_a_chain_of_its_own(monkeypatch):
-    monkeypatch.setenv("PARAMS", '{"ema": [2]}')
     monkeypatch.setenv("SYMBOL", "BTCUSDT")
     monkeypatch.setenv("TYPE", "api_candles_1m")
-    settings = WorkerSettings[IndicatorParams]()
-    pipeline = build(WorkerContext(settings=settings, registry=CollectorRegistry(), report=lambda *_, **__: None))
+    settings = WorkerSettings()
+    params = IndicatorParams(ema=[2])
+    context = WorkerContext(settings=settings, params=params, registry=CollectorRegistry(), report=print)
+    pipeline = build(context)
     (first,), (second,) = pipeline.processors(), pipeline.processors()
     assert first is not second
     assert pipeline.schema == candle.SCHEMA

@@ -86,9 +86,8 @@ def context():
             symbol=symbol,
             type=WorkflowType.parse(type_),
             time_range=time_range and TimeRange.parse(time_range),
-            params=LoaderParams(**params),
         )
-        return WorkerContext(settings, CollectorRegistry(), lambda message, **payload: None)
+        return WorkerContext(settings, LoaderParams(**params), CollectorRegistry(), lambda message, **payload: None)
 
     return make
 

@@ -1,7 +1,7 @@
 """Who a worker is, on both topics: what its events carry and by what commands find it."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from streamforge_utils.contracts import names
 from streamforge_utils.contracts.commands import Command
@@ -23,7 +23,7 @@ class Identity:
     installation: str | None = None
 
     @classmethod
-    def of(cls, settings: WorkerSettings[Any], target: str) -> Self:
+    def of(cls, settings: WorkerSettings, target: str) -> Self:
         """Who the worker of ``target`` with this environment is."""
         step = settings.step or target
         short = names.short_of(settings.queue_id)

@@ -79,26 +79,28 @@ class _Reader:
         self._offsets = offsets
         self._next: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
+        self._opening = asyncio.Lock()
         self.ends: dict[TopicPartition, int] = {}
         """Where the topic ended when it was opened for the first time."""
 
-    async def open(self) -> None:
-        if self._consumer is not None:
-            return
-        consumer = AIOKafkaConsumer(
-            **client_options(self._settings),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",  # of offsets that have expired: the log's start
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-        )
-        try:
-            await start_client(consumer, self._settings)
-            with translate_errors(f"reading the topic {self._topic}"):
-                await self._assign(consumer)
-        except BaseException:
-            await _stop(consumer)
-            raise
-        self._consumer = consumer
+    async def open(self) -> AIOKafkaConsumer:
+        async with self._opening:
+            if self._consumer is None:
+                consumer = AIOKafkaConsumer(
+                    **client_options(self._settings),
+                    enable_auto_commit=False,
+                    auto_offset_reset="earliest",  # of offsets that have expired: the log's start
+                    request_timeout_ms=REQUEST_TIMEOUT_MS,
+                )
+                try:
+                    await start_client(consumer, self._settings)
+                    with translate_errors(f"reading the topic {self._topic}"):
+                        await self._assign(consumer)
+                except BaseException:
+                    await _stop(consumer)
+                    raise
+                self._consumer = consumer
+            return self._consumer
 
     async def _assign(self, consumer: AIOKafkaConsumer) -> None:
         # Only an assignment makes aiokafka ask for a topic's metadata, which then names the other partitions.
@@ -117,9 +119,7 @@ class _Reader:
             consumer.seek(partition, self._next[partition])
 
     async def records(self) -> AsyncIterator[ConsumerRecord]:
-        await self.open()
-        consumer = self._consumer
-        assert consumer is not None
+        consumer = await self.open()
         try:
             with translate_errors(f"reading the topic {self._topic}"):
                 while True:

@@ -24,14 +24,11 @@ class Report(Protocol):
 class WorkerContext(Generic[P]):
     """The environment of one worker and its ports to the outside."""
 
-    settings: WorkerSettings[P]
+    settings: WorkerSettings
+    params: P
+    """The target's own settings."""
     registry: CollectorRegistry
     report: Report
-
-    @property
-    def params(self) -> P:
-        """The target's own settings."""
-        return self.settings.params
 
 
 Build = Callable[[WorkerContext[P]], Pipeline]

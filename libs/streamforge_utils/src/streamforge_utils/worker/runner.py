@@ -20,7 +20,6 @@ from streamforge_utils.errors import ConfigurationError, FatalError, FencedError
 from streamforge_utils.kafka.admin import KafkaAdmin
 from streamforge_utils.observability import ObservabilityServer, logs
 from streamforge_utils.pipeline.runner import Outcome, Runner
-from streamforge_utils.settings import WorkerSettings
 from streamforge_utils.worker.context import Build, WorkerContext
 from streamforge_utils.worker.settings import worker_settings
 from streamforge_utils.worker.wiring import Parts, Watch, make_runner
@@ -63,13 +62,13 @@ def run_worker(
         on_command: takes commands that only this target knows.
     """
     try:
-        settings = worker_settings(target, params, given)
+        settings, own = worker_settings(target, params, given)
         logs.configure(level=settings.log_level, debug=debug, queue_id=settings.queue_id, step=settings.step)
     except (ConfigurationError, ValueError) as error:
         sys.stderr.write(f"{target}: {error}\n")
         return EXIT_CONFIGURATION
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_Worker(settings, target, build, on_command).run())
+        code = runner.run(_Worker(Parts.of(settings, target), own, build, on_command).run())
         _log.info("leaves", exit_code=code)
         # The loop's end waits for tasks that may hang on a broker that is away.
         bound = threading.Timer(LEAVE_SECONDS, os._exit, (code,))
@@ -82,11 +81,12 @@ def run_worker(
 class _Worker(Generic[P]):
     """Puts the parts to work together and decides how the process ends."""
 
-    def __init__(self, settings: WorkerSettings[P], target: str, build: Build[P], on_command: OnCommand | None) -> None:
-        self._settings = settings
+    def __init__(self, parts: Parts, params: P, build: Build[P], on_command: OnCommand | None) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._params = params
         self._build = build
         self._on_command = on_command
-        self._parts = Parts.of(settings, target)
         self._runner: Runner | None = None
         self._drain: Drain | None = None
         self._is_stopped = False
@@ -141,7 +141,7 @@ class _Worker(Generic[P]):
         watch = Watch(self._parts)
         try:
             report = self._parts.telemetry.report
-            context = WorkerContext(self._settings, self._parts.registry, report)
+            context = WorkerContext(self._settings, self._params, self._parts.registry, report)
             pipeline = self._build(context)
             making = asyncio.ensure_future(make_runner(self._settings, pipeline, watch, admin))
             ended = asyncio.ensure_future(self._ended.wait())

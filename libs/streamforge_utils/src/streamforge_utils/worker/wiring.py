@@ -27,8 +27,9 @@ _log = structlog.get_logger(component="worker")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The ports of a worker that live as long as it does."""
+    """The environment of a worker, and its ports that live as long as it does."""
 
+    settings: WorkerSettings
     registry: CollectorRegistry
     metrics: WorkerMetrics
     health: Health
@@ -37,7 +38,7 @@ class Parts:
     identity: Identity
 
     @classmethod
-    def of(cls, settings: WorkerSettings[Any], target: str) -> "Parts":
+    def of(cls, settings: WorkerSettings, target: str) -> "Parts":
         """Connects to nothing yet."""
         registry = CollectorRegistry()
         metrics = WorkerMetrics(registry)
@@ -50,7 +51,7 @@ class Parts:
             offsets=settings.queue_control_offsets,
         )
         telemetry = Telemetry(transport, identity, health=health, metrics=metrics)
-        return cls(registry, metrics, health, transport, telemetry, identity)
+        return cls(settings, registry, metrics, health, transport, telemetry, identity)
 
 
 class Watch:
@@ -96,7 +97,7 @@ class Watch:
         self._parts.health.set("pipeline", ok=not self._waits, reason=told)
 
 
-async def make_runner(settings: WorkerSettings[Any], pipeline: Pipeline, watch: Watch, admin: KafkaAdmin) -> Runner:
+async def make_runner(settings: WorkerSettings, pipeline: Pipeline, watch: Watch, admin: KafkaAdmin) -> Runner:
     """The runner of this ordinal; waits for Kafka as long as it takes."""
     streams = settings.streams
     reads: list[Partition] = []

@@ -1,7 +1,7 @@
 import pytest
 
 from streamforge_utils.control import Identity
-from streamforge_utils.settings import NoParams, WorkerSettings
+from streamforge_utils.settings import WorkerSettings
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def settings(monkeypatch):
     def make(**env):
         for name, value in env.items():
             monkeypatch.setenv(name, value)
-        return WorkerSettings[NoParams]()
+        return WorkerSettings()
 
     return make
 

@@ -9,7 +9,7 @@ from queue_manager.controller.launch import Platform, digest, job_name, job_spec
 from queue_manager.model import SecretRef
 from queue_manager.settings import QueueManagerSettings
 from streamforge_utils.errors import ConfigurationError
-from streamforge_utils.settings import ArangoSettings, KafkaSettings, NoParams, WorkerSettings
+from streamforge_utils.settings import ArangoSettings, KafkaSettings, WorkerSettings
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_the_environment_is_what_a_worker_reads(tell, make_step, settings, monke
     for name, secret in made.secret_env.items():
         monkeypatch.setenv(name, secret.get_secret_value())
     monkeypatch.setenv("ORDINAL", "1")
-    read = WorkerSettings[NoParams]()
+    read = WorkerSettings()
     assert (read.queue_id, read.symbol, str(read.type), str(read.time_range)) == (
         document.queue_id,
         "BTCUSDT",
