@@ -4,6 +4,8 @@ It saves work; that nothing is done twice rests on compare-and-set and on fixed 
 """
 
 import asyncio
+import os
+import socket
 
 import structlog
 from ulid import ULID
@@ -25,7 +27,7 @@ class LeaseKeeper:
     """One owner's side; ``seconds`` is how long the others wait for one that was killed."""
 
     def __init__(self, ports: Ports, watch: Watch, *, seconds: float) -> None:
-        self.owner = str(ULID())
+        self.owner = f"{socket.gethostname()}/{os.getpid()}/{ULID()}"
         self._ports = ports
         self._watch = watch
         self._seconds = seconds
@@ -63,5 +65,21 @@ class LeaseKeeper:
             _log.warning("lease_kept", reason=str(error))
 
     async def _try(self) -> bool:
-        lease = await self._ports.store.acquire(self.owner, now=self._ports.clock(), seconds=self._seconds)
+        now = self._ports.clock()
+        lease = await self._ports.store.acquire(self.owner, now=now, seconds=self._seconds, is_dead=is_dead)
         return lease is not None
+
+
+def is_dead(owner: str) -> bool:
+    """Whether an owner was a process of this machine that is no more: it was killed, nobody has to wait for it."""
+    host, _, rest = owner.partition("/")
+    pid = rest.partition("/")[0]
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from queue_manager.model import WorkflowDocument
@@ -179,7 +179,9 @@ class ArangoStore:
 
     # -- who acts ----------------------------------------------------------------------------------------------------
 
-    async def acquire(self, owner: str, *, now: float, seconds: float) -> Lease | None:
+    async def acquire(
+        self, owner: str, *, now: float, seconds: float, is_dead: Callable[[str], bool] = lambda _: False
+    ) -> Lease | None:
         """See WorkflowStore."""
         stored = await self._client.get(META, LEASE)
         if stored is None:
@@ -190,7 +192,7 @@ class ArangoStore:
                 return None
             return lease
         is_mine = stored["owner"] == owner
-        if not is_mine and stored["until"] > now:
+        if not is_mine and stored["until"] > now and not is_dead(stored["owner"]):
             return None
         lease = Lease(owner, stored["epoch"] + (0 if is_mine else 1), now + seconds)
         try:

@@ -174,8 +174,10 @@ class WorkflowStore(Protocol):
         """All before these offsets is folded and kept."""
         ...
 
-    async def acquire(self, owner: str, *, now: float, seconds: float) -> Lease | None:
-        """Take or prolong the controllers' lease until ``now + seconds``; None: another has it."""
+    async def acquire(
+        self, owner: str, *, now: float, seconds: float, is_dead: Callable[[str], bool] = lambda _: False
+    ) -> Lease | None:
+        """Take or prolong the controllers' lease until ``now + seconds``; None: another, who is not dead, has it."""
         ...
 
     async def release(self, owner: str) -> None:

@@ -1,7 +1,7 @@
 """The store's double: the same rules in a dict, for tests without a server. Documents pass through their JSON."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from queue_manager.model import WorkflowDocument
@@ -173,11 +173,13 @@ class MemoryStore:
         self._reach()
         self._offsets.update(offsets)
 
-    async def acquire(self, owner: str, *, now: float, seconds: float) -> Lease | None:
+    async def acquire(
+        self, owner: str, *, now: float, seconds: float, is_dead: Callable[[str], bool] = lambda _: False
+    ) -> Lease | None:
         """See WorkflowStore."""
         self._reach()
         held = self._lease
-        if held is not None and held.owner != owner and held.until > now:
+        if held is not None and held.owner != owner and held.until > now and not is_dead(held.owner):
             return None
         is_mine = held is not None and held.owner == owner
         epoch = (held.epoch if held else 0) + (0 if is_mine else 1)

@@ -201,6 +201,12 @@ async def test_one_owner_has_the_lease(store):
     assert (await store.acquire("a", now=121.0, seconds=10.0)).epoch == 3
 
 
+async def test_the_lease_of_a_dead_owner_is_taken_at_once(store):
+    await store.acquire("a", now=100.0, seconds=10.0)
+    assert await store.acquire("b", now=101.0, seconds=10.0, is_dead=lambda owner: owner == "c") is None
+    assert (await store.acquire("b", now=101.0, seconds=10.0, is_dead=lambda owner: owner == "a")).epoch == 2
+
+
 async def test_of_many_who_want_the_lease_one_gets_it(store):
     leases = await asyncio.gather(*(store.acquire(str(n), now=100.0, seconds=10.0) for n in range(8)))
     assert len([lease for lease in leases if lease]) == 1
