@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from queue_manager.main import serve
+from queue_manager.settings import QueueManagerSettings
 from streamforge_utils import codec
+from streamforge_utils.settings import read_settings
 
 pytestmark = pytest.mark.integration
 
@@ -150,22 +154,16 @@ async def test_the_store_comes_back_and_requests_go_on(started, arango):
 
 @pytest.fixture
 def node(tmp_path):
-    socket = tmp_path / "node.sock"
-    command = [
-        sys.executable,
-        "-m",
-        "streamforge_local.node",
-        "--socket",
-        str(socket),
-        "--data",
-        str(tmp_path / "node"),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    process.stdout.readline()
-    yield str(socket)
-    process.terminate()
-    process.wait(20)
-    process.stdout.close()
+    path = tmp_path / "node.sock"
+    arguments = ["--socket", str(path), "--data", str(tmp_path / "node")]
+    command = [sys.executable, "-m", "streamforge_local.node", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.readline()
+        try:
+            yield str(path)
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 async def test_it_is_ready_with_all_parts_and_streams_a_workflow_to_its_end(started, arango, kafka, node):
@@ -185,6 +183,43 @@ async def test_it_is_ready_with_all_parts_and_streams_a_workflow_to_its_end(star
     began = time.monotonic()
     assert process.end() == 0
     assert time.monotonic() - began < 12
+
+
+async def test_workers_answer_pings_until_the_workflow_is_stopped(monkeypatch, tmp_path, arango, kafka, node):
+    """In this process, so that the way from the signal to the end is measured too."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in (arango.environment | kafka.environment).items():
+        monkeypatch.setenv(name, value)
+    folders = {"targets_dirs": (ROOT / "services",), "templates_dirs": (ROOT / "templates",)}
+    settings = read_settings(QueueManagerSettings, port=port, node_socket=Path(node), lease_s=2.0, **folders)
+    serving = asyncio.create_task(serve(settings))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client, asyncio.timeout(60):
+        while not serving.done() and await status(client, "/health/ready") != 200:
+            await asyncio.sleep(0.05)
+        body = {name: value for name, value in BODY.items() if name != "time_range"} | {"type": "ws_candles_1m"}
+        url = (await client.post(URL, json=body)).headers["location"]
+        while (await client.get(url)).json()["state"] != "running":
+            await asyncio.sleep(0.05)
+        trips: list[float | None] = [None]
+        while None in trips:
+            pinged = (await client.post(f"{url}/ping", params={"timeout_s": 2})).json()
+            trips = [step["round_trip_s"] for step in pinged["steps"]]
+        assert all(0 < trip < 2 for trip in trips)
+        assert len((await client.get("/prometheus/targets")).json()) == 2
+        assert (await client.post(f"{url}/stop")).status_code == 202
+        while (await client.get(url)).json()["state"] != "interrupted":
+            await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await asyncio.wait_for(serving, 20) == 0
+
+
+async def status(client, path):
+    try:
+        return (await client.get(path)).status_code
+    except httpx.TransportError:
+        return None
 
 
 def run(tmp_path, **env):
@@ -218,8 +253,6 @@ def test_a_wrong_target_ends_with_file_and_field(tmp_path):
 
 
 def test_a_port_that_is_taken_is_told(tmp_path):
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

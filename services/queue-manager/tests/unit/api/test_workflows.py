@@ -3,6 +3,7 @@ import time
 
 import httpx
 import pytest
+import structlog
 
 from queue_manager import decisions
 from queue_manager.api.answers import WorkflowAnswer, WorkflowList
@@ -181,7 +182,9 @@ async def test_an_unexpected_fault_shows_no_internals(client, parts, monkeypatch
         raise KeyError("secret-internals")
 
     monkeypatch.setattr(parts.store, "page", fail)
-    answer = await client.get(URL)
+    with structlog.testing.capture_logs() as told:
+        answer = await client.get(URL)
+    assert [(line["event"], line["error"]) for line in told] == [("request_failed", "KeyError")]
     assert (answer.status_code, answer.json()["type"]) == (500, "urn:streamforge:problem:internal")
     assert "secret-internals" not in answer.text
 
