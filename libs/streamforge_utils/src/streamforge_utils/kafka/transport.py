@@ -49,7 +49,7 @@ class _Publisher:
                 try:
                     await start_client(producer, self._settings)
                 except BaseException:
-                    await producer.stop()
+                    await _stop(producer)
                     raise
                 self._producer = producer
             return self._producer
@@ -138,10 +138,13 @@ class _Reader:
 
 
 async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await client.stop()
-    except TimeoutError:
+    # In a task of its own: while Kafka is away stop() may hang, or raise the CancelledError of a task within aiokafka.
+    stopping = asyncio.create_task(client.stop(), name="kafka-stop")
+    await asyncio.wait({stopping}, timeout=CLOSE_TIMEOUT_S)
+    if not stopping.done():
+        stopping.cancel()
+        await asyncio.wait({stopping})
+    if stopping.cancelled() or stopping.exception() is not None:
         _log.warning("client_left_open", reason="Kafka is away")
 
 
