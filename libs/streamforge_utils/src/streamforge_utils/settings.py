@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streamforge_utils.contracts.time_range import TimeRange
@@ -57,6 +66,15 @@ class KafkaSettings(_FromEnvironment):
     """PEM file of the client certificate's key."""
     topic_prefix: str = ""
     """Put before every topic, so that two installations never meet."""
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for server in value.split(","):
+            host, _, port = server.strip().rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError(f"{server.strip()!r} is not host:port")
+        return value
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -150,6 +168,8 @@ class WorkerSettings(_FromEnvironment):
     """Id of the installation."""
     metrics_port: int = Field(default=8000, ge=0, le=65535)
     """Port of /metrics and /health; 0: a free one."""
+    metrics_host: str = "127.0.0.1"
+    """Address on which /metrics and /health are served; in a container 0.0.0.0."""
     log_level: str = "INFO"
     """Least level that is logged."""
     params: dict[str, Any] = Field(default_factory=dict)

@@ -1,6 +1,7 @@
 """The Job of a launch: its name, its environment (contract, section 2), its digest. Pure."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class Platform:
             "ARANGO_USER": arango.user,
             "METRICS_PORT": str(settings.metrics_port),
             "LOG_LEVEL": settings.log_level,
+            "DATA_ROOTS": os.pathsep.join(str(root) for root in settings.data_roots),
         }
         files = {
             "KAFKA_CA_PATH": kafka.ca_path,

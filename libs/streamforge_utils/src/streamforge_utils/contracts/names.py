@@ -4,6 +4,7 @@ Pure functions; no other place builds one of these names. A part that has to be 
 whole part, so that two names never meet.
 """
 
+import base64
 import hashlib
 import re
 import secrets
@@ -30,13 +31,18 @@ _COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,127}\Z")
 
 def short_id() -> str:
     """Six random characters of ``[a-z0-9]``; the store makes them unique."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(SHORT_ID_LENGTH))
+    number = secrets.randbelow(len(ALPHABET) ** SHORT_ID_LENGTH)  # one draw: six cost half a millisecond
+    drawn = ""
+    for _ in range(SHORT_ID_LENGTH):
+        number, digit = divmod(number, len(ALPHABET))
+        drawn += ALPHABET[digit]
+    return drawn
 
 
 def _cut(part: str, length: int) -> str:
     if len(part) <= length:
         return part
-    digest = hashlib.sha256(part.encode()).hexdigest()[:_HASH_LENGTH]
+    digest = base64.b32encode(hashlib.sha256(part.encode()).digest()).decode().lower()[:_HASH_LENGTH]
     return part[: length - _HASH_LENGTH] + digest
 
 

@@ -12,7 +12,7 @@ from aiokafka.errors import for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from streamforge_utils.errors import ConfigurationError, TransientError
-from streamforge_utils.kafka.connection import client_options, start_client, translate_errors
+from streamforge_utils.kafka.connection import client_options, start_client, stop_client, translate_errors
 from streamforge_utils.settings import KafkaSettings
 
 REQUEST_TIMEOUT_MS = 10_000
@@ -71,7 +71,7 @@ class KafkaAdmin:
                 try:
                     await start_client(client, self._settings)
                 except BaseException:
-                    await client.close()
+                    await stop_client(client)
                     raise
                 self._client = client
             return self._client
@@ -85,7 +85,7 @@ class KafkaAdmin:
                 try:
                     await start_client(consumer, self._settings)
                 except BaseException:
-                    await consumer.stop()
+                    await stop_client(consumer)
                     raise
                 self._consumer = consumer
             return self._consumer
@@ -170,9 +170,9 @@ class KafkaAdmin:
         client, self._client = self._client, None
         consumer, self._consumer = self._consumer, None
         if client is not None:
-            await client.close()
+            await stop_client(client)
         if consumer is not None:
-            await consumer.stop()
+            await stop_client(consumer)
 
 
 def _new_topic(topic: TopicSpec) -> NewTopic:

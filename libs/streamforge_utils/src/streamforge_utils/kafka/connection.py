@@ -1,11 +1,14 @@
 """How every client of Kafka logs in, and what its errors mean here. aiokafka is imported in this package alone."""
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import structlog
 from aiokafka import errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
 
 from streamforge_utils.errors import ConfigurationError, FencedError, NotConnected, StreamForgeError, TransientError
@@ -31,6 +34,9 @@ _NOT_AUTHORIZED = (
 )
 _AWAY = (kafka_errors.KafkaConnectionError, kafka_errors.NodeNotReadyError, kafka_errors.NoBrokersAvailable)
 DIAGNOSIS_TIMEOUT_MS = 5_000
+STOP_SECONDS = 2.0
+
+_log = structlog.get_logger(component="kafka")
 
 
 class Client(Protocol):
@@ -120,6 +126,21 @@ def translate_errors(what: str) -> Iterator[None]:
         raise translated(error, what) from error
 
 
+async def stop_client(client: Any) -> None:
+    """Stop a client, but never wait for a broker that is away: with something pending aiokafka's stop would for ever.
+
+    In a task of its own, so that a stray cancellation within aiokafka does not become the caller's.
+    """
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    stopping = asyncio.create_task(stop(), name="kafka-stop")
+    await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    if not stopping.done():
+        stopping.cancel()
+        await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    if not stopping.done() or stopping.cancelled() or stopping.exception() is not None:
+        _log.warning("client_left_open", reason="Kafka is away")
+
+
 async def start_client(client: Client, settings: KafkaSettings) -> None:
     """Start a producer, consumer or admin client.
 
@@ -148,8 +169,6 @@ async def _diagnosis(settings: KafkaSettings, what: str) -> StreamForgeError | N
             found = translated(error, what)
             if isinstance(found, ConfigurationError):
                 return found
-        except ValueError:
-            return ConfigurationError(f"KAFKA_BOOTSTRAP_SERVERS: {server!r} is not host:port")
         else:
             connection.close()
     return None

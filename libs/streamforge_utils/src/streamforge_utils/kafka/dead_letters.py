@@ -17,7 +17,7 @@ from streamforge_utils import codec
 from streamforge_utils.contracts.dead_letters import FOR_STEP, ORIGIN, DeadLetter
 from streamforge_utils.errors import FencedError, PermanentError
 from streamforge_utils.kafka.admin import KafkaAdmin
-from streamforge_utils.kafka.connection import client_options, start_client, translate_errors
+from streamforge_utils.kafka.connection import client_options, start_client, stop_client, translate_errors
 from streamforge_utils.pipeline.ports import Output
 from streamforge_utils.settings import KafkaSettings
 
@@ -28,7 +28,6 @@ TRANSACTION_TIMEOUT_MS = 15_000
 _PARTITION = 0  # workers write all dead letters of a workflow to the first
 _POLL_MS = 500
 _PER_MARK = 50_000  # offsets in one record: below the broker's megabyte
-_CLOSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class KafkaDeadLetters:
                 with translate_errors(f"sending dead letters of {queue_id} back"):
                     await _commit(producer, [*map(_returned, chosen), *_marks(topic, chosen)])
         finally:
-            await asyncio.wait({asyncio.ensure_future(producer.stop())}, timeout=_CLOSE_SECONDS)
+            await stop_client(producer)
         return letters, chosen, skipped
 
     async def _read(self, topic: str) -> _Topic:
@@ -153,7 +152,7 @@ class KafkaDeadLetters:
                     for record in (await consumer.getmany(tp, timeout_ms=_POLL_MS)).get(tp, ()):
                         yield record
         finally:
-            await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=_CLOSE_SECONDS)
+            await stop_client(consumer)
 
     async def close(self) -> None:
         """Idempotent."""

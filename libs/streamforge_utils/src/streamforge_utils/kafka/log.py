@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streamforge_utils.kafka.connection import client_options, start_client, translate_errors
+from streamforge_utils.kafka.connection import client_options, start_client, stop_client, translate_errors
 from streamforge_utils.settings import KafkaSettings
 
 REQUEST_TIMEOUT_MS = 5_000
-_CLOSE_SECONDS = 2.0
 
 Record = tuple[int, int, bytes | None]
 """Partition, offset and value."""
@@ -32,7 +31,7 @@ class TopicWriter:
                 try:
                     await start_client(producer, self._settings)
                 except BaseException:
-                    await producer.stop()
+                    await stop_client(producer)
                     raise
                 self._producer = producer
             return self._producer
@@ -53,7 +52,7 @@ class TopicWriter:
         """Idempotent; bounded in time, also while Kafka is away."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await asyncio.wait({asyncio.ensure_future(producer.stop())}, timeout=_CLOSE_SECONDS)
+            await stop_client(producer)
 
 
 class TopicTail:
@@ -85,7 +84,7 @@ class TopicTail:
             with translate_errors(f"reading {self._topic}"):
                 await self._assign(consumer)
         except BaseException:
-            await consumer.stop()
+            await stop_client(consumer)
             raise
         self._consumer = consumer
         return consumer
@@ -122,4 +121,4 @@ class TopicTail:
         """Idempotent; bounded in time."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=_CLOSE_SECONDS)
+            await stop_client(consumer)

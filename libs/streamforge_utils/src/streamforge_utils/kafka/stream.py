@@ -6,14 +6,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from streamforge_utils.kafka.connection import client_options, start_client, translate_errors
+from streamforge_utils.kafka.connection import client_options, start_client, stop_client, translate_errors
 from streamforge_utils.pipeline.ports import Partition
 from streamforge_utils.settings import KafkaSettings
 
 FETCH_BYTES = 4 * 1024 * 1024
 """Per partition and fetch: what is held in memory ahead of the batch in hand."""
 POLL_MS = 60_000
-_STOP_SECONDS = 5
 
 
 class StreamReader:
@@ -100,7 +99,7 @@ class StreamReader:
         consumer, self._consumer = self._consumer, None
         self._hand = {}
         if consumer is not None:
-            await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=_STOP_SECONDS)
+            await stop_client(consumer)
 
 
 def _measure(hand: Mapping[Any, Sequence[ConsumerRecord]]) -> tuple[int, int]:

@@ -9,9 +9,9 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import OffsetAndMetadata
 
-from streamforge_utils.errors import TransientError
+from streamforge_utils.errors import FencedError, TransientError
 from streamforge_utils.kafka.admin import KafkaAdmin
-from streamforge_utils.kafka.connection import client_options, start_client, translate_errors
+from streamforge_utils.kafka.connection import client_options, start_client, stop_client, translate_errors, translated
 from streamforge_utils.pipeline.ports import Output, OutputsRefused, Partition, Position
 from streamforge_utils.settings import KafkaSettings
 
@@ -20,7 +20,6 @@ BATCH_BYTES = 900_000
 """Below the broker's default limit of a batch (message.max.bytes = 1,048,588): only a lone record can be too large."""
 RETRY_BACKOFF_MS = 20
 """A broker that still writes the markers of the last transaction answers "retry": aiokafka's 100 ms were p99."""
-_STOP_SECONDS = 3
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -33,11 +32,6 @@ def _producer(settings: KafkaSettings, transactional_id: str) -> AIOKafkaProduce
         max_batch_size=BATCH_BYTES,
         retry_backoff_ms=RETRY_BACKOFF_MS,
     )
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Stop, but do not wait for a broker that is away: with something pending aiokafka's stop would for ever."""
-    await asyncio.wait({asyncio.ensure_future(producer.stop())}, timeout=_STOP_SECONDS)
 
 
 async def fence(settings: KafkaSettings, transactional_ids: Iterable[str]) -> None:
@@ -54,7 +48,7 @@ async def fence(settings: KafkaSettings, transactional_ids: Iterable[str]) -> No
             with translate_errors(f"fencing {transactional_id}"):
                 await start_client(producer, settings)
         finally:
-            await _stop(producer)
+            await stop_client(producer)
 
     await asyncio.gather(*(one(transactional_id) for transactional_id in transactional_ids))
 
@@ -85,7 +79,7 @@ class Transactor:
             with translate_errors(f"becoming the writer {self._id}"):
                 await start_client(producer, self._settings)
         except BaseException:
-            await _stop(producer)
+            await stop_client(producer)
             raise
         self._producer = producer
 
@@ -110,6 +104,7 @@ class Transactor:
             results = await asyncio.gather(*(future for _, future in batches), return_exceptions=True)
             failed = [(r, i) for r, (i, _) in zip(results, batches, strict=True) if isinstance(r, BaseException)]
             if failed:
+                _raise_if_fenced(failed, self._id)
                 await producer.abort_transaction()
                 # aiokafka has counted the refused batch: the next one would be out of sequence. The abort went through,
                 # so nobody has fenced us, and a fresh producer is ours to make.
@@ -148,21 +143,35 @@ class Transactor:
                 _, key, value, given, _ = outputs[index]
                 headers = list(given)
                 if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                    sent.append((inside, await producer.send_batch(batch, tp.topic, partition=tp.partition)))
+                    sent.append((inside, await _sent(producer, batch, tp)))
                     batch, inside = producer.create_batch(), []
                     batch.append(timestamp=None, key=key, value=value, headers=headers)
                 inside.append(index)
-            sent.append((inside, await producer.send_batch(batch, tp.topic, partition=tp.partition)))
+            sent.append((inside, await _sent(producer, batch, tp)))
         return sent
 
     async def _drop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await stop_client(producer)
 
     async def close(self) -> None:
         """Idempotent; bounded in time."""
         await self._drop()
+
+
+async def _sent(producer: AIOKafkaProducer, batch: Any, tp: TopicPartition) -> "asyncio.Future[Any]":
+    future: asyncio.Future[Any] = await producer.send_batch(batch, tp.topic, partition=tp.partition)
+    # Asked or not: when the transaction fails elsewhere nobody comes back for this result.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
+
+
+def _raise_if_fenced(failed: Sequence[tuple[BaseException, Sequence[int]]], name: str) -> None:
+    """A fenced producer cannot even abort: aiokafka answers that with an assertion."""
+    for error, _ in failed:
+        if isinstance(found := translated(error, f"the transaction of {name}"), FencedError):
+            raise found from error
 
 
 def _raise(failed: Sequence[tuple[BaseException, Sequence[int]]]) -> None:

@@ -7,7 +7,6 @@ names are taken as they are given.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
-import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
 
@@ -15,15 +14,11 @@ from streamforge_utils.contracts.commands import Command
 from streamforge_utils.contracts.events import Event
 from streamforge_utils.control.interfaces import Received
 from streamforge_utils.errors import PermanentError, TransientError
-from streamforge_utils.kafka.connection import client_options, start_client, translate_errors
+from streamforge_utils.kafka.connection import client_options, start_client, stop_client, translate_errors
 from streamforge_utils.settings import KafkaSettings
 
 REQUEST_TIMEOUT_MS = 5_000
 """How long a request, a connection or an unacknowledged message waits before it is told as an error."""
-
-CLOSE_TIMEOUT_S = 2.0
-
-_log = structlog.get_logger(component="kafka")
 
 
 class _Publisher:
@@ -49,7 +44,7 @@ class _Publisher:
                 try:
                     await start_client(producer, self._settings)
                 except BaseException:
-                    await _stop(producer)
+                    await stop_client(producer)
                     raise
                 self._producer = producer
             return self._producer
@@ -67,7 +62,7 @@ class _Publisher:
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await stop_client(producer)
 
 
 class _Reader:
@@ -97,7 +92,7 @@ class _Reader:
                     with translate_errors(f"reading the topic {self._topic}"):
                         await self._assign(consumer)
                 except BaseException:
-                    await _stop(consumer)
+                    await stop_client(consumer)
                     raise
                 self._consumer = consumer
             return self._consumer
@@ -134,18 +129,7 @@ class _Reader:
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await _stop(consumer)
-
-
-async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    # In a task of its own: while Kafka is away stop() may hang, or raise the CancelledError of a task within aiokafka.
-    stopping = asyncio.create_task(client.stop(), name="kafka-stop")
-    await asyncio.wait({stopping}, timeout=CLOSE_TIMEOUT_S)
-    if not stopping.done():
-        stopping.cancel()
-        await asyncio.wait({stopping})
-    if stopping.cancelled() or stopping.exception() is not None:
-        _log.warning("client_left_open", reason="Kafka is away")
+            await stop_client(consumer)
 
 
 class KafkaControlTransport:

@@ -106,7 +106,7 @@ class _Worker(Generic[P]):
         )
         with self._signals():
             try:
-                port = await server.start(port=settings.metrics_port)
+                port = await server.start(port=settings.metrics_port, host=settings.metrics_host)
                 parts.telemetry.started(metrics_port=port)
                 return await self._supervise(listener)
             except ConfigurationError as error:
@@ -232,9 +232,11 @@ class _Worker(Generic[P]):
     async def _fail(self, error: StreamForgeError) -> int:
         _log.error("failed", code=error.code, reason=error.message)
         self._parts.telemetry.error(error)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(LAST_WORD_SECONDS):
                 await self._parts.telemetry.flush()
+        except TimeoutError:
+            return EXIT_LATER  # nobody has heard why: the next life shall say it
         return error.exit_code
 
 

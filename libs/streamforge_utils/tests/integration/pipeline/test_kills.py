@@ -13,6 +13,7 @@ import pytest
 from streamforge_utils.contracts import names
 from streamforge_utils.contracts.commands import Command, Drain
 from streamforge_utils.contracts.events import Event, from_json
+from streamforge_utils.errors import FencedError
 from streamforge_utils.kafka.admin import KafkaAdmin, TopicSpec
 from streamforge_utils.kafka.stream import StreamReader
 from streamforge_utils.kafka.transactor import Transactor
@@ -211,8 +212,43 @@ async def test_a_record_too_large_is_named_and_the_rest_goes_through_without_it(
         assert list(caught.value.refused) == [1]
         assert (await writer.committed([(topics[0], 0)]))[topics[0], 0].offset == -1
         await writer.commit(outputs[:1], {(topics[0], 0): Position(1, "{}")})
+        await writer.start()
         assert (await writer.committed([(topics[0], 0)]))[topics[0], 0] == Position(1, "{}")
     finally:
         await writer.close()
     rows = await read_all(settings, admin, topics[1])
     assert [r.value for r in rows[0]] == [b"x"]
+
+
+@pytest.mark.parametrize("size", [0, 3])
+async def test_a_writer_whose_successor_has_started_may_not_commit(settings, admin, topics, size):
+    zombie, successor = (transactor(settings, admin, f"fenced-{topics[1]}") for _ in range(2))
+    outputs = [Output(topics[1], b"k", b"%d" % n, (), 0) for n in range(size)]
+    position = {(topics[0], 0): Position(1, "{}")}
+    try:
+        await zombie.start()
+        await zombie.commit(outputs, position)
+        await successor.start()
+        with pytest.raises(FencedError):
+            await zombie.commit(outputs, {(topics[0], 0): Position(2, "{}")})
+        await successor.commit(outputs, {(topics[0], 0): Position(3, "{}")})
+        await successor.start()  # only behind the fence has the former transaction certainly ended
+        assert (await successor.committed([(topics[0], 0)]))[topics[0], 0].offset == 3
+    finally:
+        await zombie.close()
+        await successor.close()
+    rows = await read_all(settings, admin, topics[1])
+    assert len(rows[0]) == 2 * size
+
+
+async def test_the_fence_ends_the_lives_of_former_launches(settings, admin, topics):
+    former = transactor(settings, admin, f"former-{topics[1]}-1")
+    own = transactor(settings, admin, f"former-{topics[1]}-2", former=[f"former-{topics[1]}-1"])
+    try:
+        await former.start()
+        await own.start()
+        with pytest.raises(FencedError):
+            await former.commit([Output(topics[1], b"k", b"x", (), 0)], {(topics[0], 0): Position(1, "{}")})
+    finally:
+        await former.close()
+        await own.close()
