@@ -9,8 +9,9 @@ import contextlib
 import os
 import random
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import httpx
 import pytest
 
 from streamforge_local.scenario import PARTS, WARM, frozen, is_alive, until
@@ -140,7 +141,7 @@ async def before_the_last_event(live, queue_id, round_):
             await asyncio.sleep(0.05)
             try:
                 samples = await live.metrics(worker)
-            except OSError as error:
+            except httpx.HTTPError as error:
                 raise Missed from error
             if not is_alive(worker.pid) or samples.get("streamforge_events_total{finished}"):
                 raise Missed
@@ -162,6 +163,8 @@ HOLD = {
 
 async def _committed(live, worker, records):
     async def look():
+        if not is_alive(worker.pid):
+            raise Missed
         return await live.committed(worker) >= records
 
     await until(look, f"{worker.step} has committed {records:.0f} records", timeout_s=30, poll_s=0.005)
@@ -212,25 +215,31 @@ async def _clean_run(live, path, request_of, clean_runs):
 
 
 async def _run(live, path, request_of, round_):
-    """Run the job and kill in the phase; the workflow's id and its Jobs as they were."""
+    """Run the job and kill in the phase; the workflow's id, its Jobs as they were, the parts' former processes."""
     collection = f"round_{round_.number}_{random.randrange(10**9)}"
     body = request_of(path, template="candles-with-indicators", collection=collection, rate=RATE)
     queue_id = (await live.submit(body))["queue_id"]
     for step in STEPS:
         await live.worker(queue_id, step)
     jobs = {job["name"]: job["created_at"] for job in await live.jobs(queue_id)}
-    async with HOLD[round_.phase](live, queue_id, round_):
-        await _kill(live, queue_id, round_)
-    return queue_id, jobs
+    former = {victim: await live.pid(victim) for victim in round_.victims if victim not in STEPS}
+    try:
+        async with HOLD[round_.phase](live, queue_id, round_):
+            await _kill(live, queue_id, round_)
+    except Missed:
+        await live.ended(queue_id)
+        raise
+    return queue_id, jobs, former
 
 
 @pytest.mark.parametrize("round_", drawn_rounds()[:RUN], ids=str)
 async def test_the_job_ends_as_if_nothing_had_been_killed(live, round_, made_file, request_of, clean_runs):
     clean = await _clean_run(live, made_file, request_of, clean_runs)
     processes = len(live.processes())
-    for _ in range(TRIES):
+    for attempt in range(TRIES):
         with contextlib.suppress(Missed):
-            queue_id, jobs = await _run(live, made_file, request_of, round_)
+            sooner = replace(round_, slice_s=round_.slice_s / 4**attempt)
+            queue_id, jobs, former = await _run(live, made_file, request_of, sooner)
             break
     else:
         pytest.fail(f"{round_}: the phase could not be held in {TRIES} workflows")
@@ -243,6 +252,8 @@ async def test_the_job_ends_as_if_nothing_had_been_killed(live, round_, made_fil
         assert [launch["number"] for launch in step["launches"]] == [1], step
     assert await live.documents(workflow["collection"]) == clean
     await live.all_ready()
+    for victim, pid in former.items():
+        assert await live.pid(victim) != pid
     await _is_launched_once(live, queue_id, jobs, round_)
 
     async def nobody_is_left():

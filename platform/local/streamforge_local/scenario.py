@@ -76,6 +76,8 @@ class Scenario:
     variables: dict[str, str]
     api: httpx.AsyncClient
     store: ArangoClient
+    workers: httpx.AsyncClient
+    """For the workers' own addresses."""
     seen: set[int] = field(default_factory=set)
     """Process ids of all workers that were ever looked at."""
 
@@ -168,7 +170,7 @@ class Scenario:
     def addresses_of(pid: int) -> list[str]:
         """Where a process listens on TCP (proc(5)); none when it is gone."""
         try:
-            links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+            links = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
             with open(f"/proc/{pid}/net/tcp") as table:
                 rows = [line.split() for line in table.readlines()[1:]]
         except OSError:
@@ -178,8 +180,7 @@ class Scenario:
 
     async def metrics(self, worker: Worker) -> dict[str, float]:
         """A worker's samples: ``name`` or ``name{label values}`` -> value."""
-        async with httpx.AsyncClient(timeout=2.0) as client:
-            answer = await client.get(f"http://{worker.address}/metrics")
+        answer = await self.workers.get(f"http://{worker.address}/metrics")
         samples: dict[str, float] = {}
         for family in text_string_to_metric_families(answer.text):
             for sample in family.samples:
@@ -193,8 +194,7 @@ class Scenario:
 
     async def readiness(self, address: str) -> tuple[int, Json]:
         """Status and body of a process' ``/health/ready``."""
-        async with httpx.AsyncClient(timeout=5.0) as client:
-            answer = await client.get(f"http://{address}/health/ready")
+        answer = await self.workers.get(f"http://{address}/health/ready")
         return answer.status_code, answer.json()
 
     # --- processes ---------------------------------------------------------------------------------------------------
@@ -283,9 +283,11 @@ async def scenario(home: Home) -> AsyncIterator[Scenario]:
     names = ("url", "db", "user", "password")
     settings = read_settings(ArangoSettings, **{name: variables[f"ARANGO_{name.upper()}"] for name in names})
     store = ArangoClient(settings, threads=2)
-    async with httpx.AsyncClient(base_url=variables["QUEUE_MANAGER_URL"], timeout=15.0) as api:
+    # Made once: a client makes an SSL context, which takes longer than the calls.
+    api = httpx.AsyncClient(base_url=variables["QUEUE_MANAGER_URL"], timeout=15.0)
+    async with api, httpx.AsyncClient(timeout=3.0, verify=False) as workers:  # noqa: S501 (plain HTTP on loopback)
         try:
             await store.open()
-            yield Scenario(home, variables, api, store)
+            yield Scenario(home, variables, api, store, workers)
         finally:
             await store.close()
