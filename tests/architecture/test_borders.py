@@ -3,6 +3,7 @@
 import ast
 import re
 
+import pytest
 import yaml
 
 QUEUE_MANAGER = "services/queue-manager/queue_manager/"
@@ -127,6 +128,28 @@ def test_importing_a_module_makes_no_client_settings_or_loop(product):
         if MADE_ONCE.search(called(call)) or called(call) in LOOPS
     ]
     assert made == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "settings = Settings()",
+        "class Api:\n    client = httpx.AsyncClient(timeout=1)",
+        "SETTINGS = read(WorkerSettings[Params](params=None))",
+        "loop = asyncio.new_event_loop()",
+        "if True:\n    asyncio.run(main())",
+    ],
+)
+def test_a_module_that_makes_one_would_be_found(source):
+    assert any(MADE_ONCE.search(called(call)) or called(call) in LOOPS for call in at_import(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def main():\n    return Settings()", "if __name__ == '__main__':\n    asyncio.run(main())", "LIMIT = int('3')"],
+)
+def test_a_module_that_makes_none_would_not(source):
+    assert not any(MADE_ONCE.search(called(call)) or called(call) in LOOPS for call in at_import(ast.parse(source)))
 
 
 def test_a_json_library_is_called_only_where_it_has_a_reason(product):
