@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import structlog
 import uvicorn
 import uvloop
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from queue_manager.api import ApiSettings, Parts, create_app
 from queue_manager.controller.broker import KafkaBroker
@@ -99,8 +99,14 @@ async def serve(settings: QueueManagerSettings) -> int:
             lease_s=settings.lease_s,
             resync_s=settings.resync_s,
         )
-        controller = Controller(ports, limits=limits, health=health)
-        parts = await _parts(settings, stack, launcher=launcher, controller=controller, health=health)
+        registry = CollectorRegistry()
+        skipped = Counter(
+            "streamforge_messages_skipped", "Messages of queue-events that are no events.", registry=registry
+        )
+        controller = Controller(ports, limits=limits, health=health, on_skip=skipped.inc)
+        parts = await _parts(
+            settings, stack, launcher=launcher, controller=controller, health=health, registry=registry
+        )
         return await _run(controller, parts, listening)
 
 
@@ -111,6 +117,7 @@ async def _parts(
     launcher: Launcher,
     controller: Controller,
     health: Health,
+    registry: CollectorRegistry,
 ) -> Parts:
     targets, templates = read_targets(settings.targets_dirs), read_templates(settings.templates_dirs)
     limits = RequestLimits(
@@ -131,7 +138,7 @@ async def _parts(
         templates=templates,
         resolver=Resolver(targets, templates, limits),
         health=health,
-        registry=CollectorRegistry(),
+        registry=registry,
         controller=controller,
         settings=ApiSettings(topic_prefix=settings.kafka.topic_prefix, max_pending=settings.max_pending),
     )

@@ -7,6 +7,7 @@ both believe they may act launch nothing twice. Nothing is retried anywhere else
 import asyncio
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -68,12 +69,18 @@ class _Reign:
 
 
 class Controller:
-    """``run`` until cancelled. ``submitted`` and ``nudge`` come from the API of the same process, if there is one."""
+    """``run`` until cancelled. ``submitted`` and ``nudge`` come from the API of the same process, if there is one.
 
-    def __init__(self, ports: Ports, *, limits: Limits, health: Health) -> None:
+    ``on_skip`` is called for each message of queue-events that is neither event nor decision.
+    """
+
+    def __init__(
+        self, ports: Ports, *, limits: Limits, health: Health, on_skip: Callable[[], object] = lambda: None
+    ) -> None:
         self._ports = ports
         self._limits = limits
         self._health = health
+        self._on_skip = on_skip
         self._reign: _Reign | None = None
         self._installation = ""
         self._watch = Watch(ports, health)
@@ -167,7 +174,11 @@ class Controller:
         work = WorkQueue()
         jobs = JobCache(self._ports.launcher, installation=self._installation, changed=work.add)
         events = EventReader(
-            self._ports.broker, self._ports.store, installation=self._installation, wake=work.add_later
+            self._ports.broker,
+            self._ports.store,
+            installation=self._installation,
+            wake=work.add_later,
+            on_skip=self._on_skip,
         )
         return _Reign(
             work=work,

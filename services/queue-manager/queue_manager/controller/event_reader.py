@@ -34,7 +34,15 @@ Wake = Callable[[str, float], None]
 class EventReader:
     """One life of the reader. ``run`` reads until cancelled; a broker or store that is away is waited out."""
 
-    def __init__(self, broker: Broker, store: WorkflowStore, *, installation: str, wake: Wake) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        store: WorkflowStore,
+        *,
+        installation: str,
+        wake: Wake,
+        on_skip: Callable[[], object] = lambda: None,
+    ) -> None:
         self._broker = broker
         self._store = store
         self._installation = installation
@@ -47,8 +55,7 @@ class EventReader:
         self._moved = asyncio.Condition()
         self._has_unkept = asyncio.Event()
         self._ends = SharedCall[None, dict[int, int]](lambda _: broker.events_ends())
-        self.skipped = 0
-        """Messages that are neither event nor decision."""
+        self._on_skip = on_skip
 
     # -- for those who fold ------------------------------------------------------------------------------------------
 
@@ -137,7 +144,7 @@ class EventReader:
         try:
             message = from_json(line.value)
         except (PermanentError, TypeError) as error:
-            self.skipped += 1
+            self._on_skip()
             _log.warning("message_skipped", partition=line.partition, offset=line.offset, reason=str(error))
             return
         if message.installation != self._installation:
