@@ -67,11 +67,10 @@ class WorkflowRequest(_Body):
         json_schema_extra={
             "examples": [
                 {
-                    "template": "candles",
                     "symbol": "BTCUSDT",
                     "type": "api_candles_1m",
                     "time_range": "2024-08-01:2024-08-02",
-                    "steps": [{"target": "loader-candles", "params": {"source": "simulated"}}],
+                    "steps": [{"target": "my-loader", "params": {"source": "simulated"}}],
                 }
             ]
         }

@@ -80,7 +80,7 @@ async def client_of(settings, names):
 async def events_of(settings, names, count):
     """The first events on the topic."""
     reader = KafkaClientTransport(settings, **names)
-    reader._reader._offsets = {0: 0, 1: 0, 2: 0}
+    reader._tail._offsets = {0: 0, 1: 0, 2: 0}
     found = []
     async with asyncio.timeout(30):
         async for value in reader.events():
@@ -147,8 +147,8 @@ async def test_garbage_on_both_topics_stops_nobody(settings, names):
     worker = Worker(settings, names)
     async with worker.running(), ControlClient(transport) as client:
         for value in (b"", b"{", b"\xff\x00", b'{"command": "explode"}', b"[1]"):
-            await transport._publisher.send("wf-a", value)
-            await worker.transport._publisher.send("wf-a", b'{"event": "pong"' + value)
+            await transport._writer.write(names["control_topic"], [("wf-a", value)])
+            await transport._writer.write(names["events_topic"], [("wf-a", b'{"event": "pong"' + value)])
         assert len(await client.ping("wf-a", timeout_s=10)) == 1
 
 
