@@ -104,14 +104,10 @@ def _run_store(*args: Any) -> None:
 
 
 def rate(
-    servers: str,
-    topic: str,
-    settings: WorkerSettings,
-    arango: ArangoSettings,
-    collection: str | None,
-    count: int,
+    servers: str, topic: str, settings: WorkerSettings, store: tuple[ArangoSettings, str | None], count: int
 ) -> float:
-    """Candles per second from the first to the last of both processes."""
+    """Candles per second from the start of both processes to the end of both; no collection: nothing is stored."""
+    arango, collection = store
     context = multiprocessing.get_context("spawn")
     began = time.perf_counter()
     running = [

@@ -13,7 +13,9 @@ WAITING = Reason(code="queued", message=REASONS["queued"])
 def workflow(document: WorkflowDocument, *, position: int | None = None) -> dict[str, Any]:
     """The whole workflow; ``position``: its place when it waits (``store.position``)."""
     spec, status = document.spec, document.status
-    why = waiting_reason(position) if document.is_waiting else status.reason or _pending_reason(document)
+    why = status.reason or _pending_reason(document)
+    if why is None and document.is_waiting:
+        why = waiting_reason(position)
     return {
         "queue_id": document.queue_id,
         "state": status.state,

@@ -19,7 +19,7 @@ from streamforge_utils.settings import KafkaSettings
 
 Partition = tuple[str, int]
 FOR_EVER = -1
-DEADLINE_S = 20.0
+DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

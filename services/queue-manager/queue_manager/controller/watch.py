@@ -65,7 +65,10 @@ class Watch:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 await ask()
-        except (StreamForgeError, LauncherError, TimeoutError) as error:
+        except TimeoutError:
+            words = f"{part} gave no answer within {PROBE_TIMEOUT_S:g} s; check that it runs and can be reached"
+            self.tell(part, TimeoutError(words))
+        except (StreamForgeError, LauncherError) as error:
             self.tell(part, error)
         else:
             self.tell(part, None)

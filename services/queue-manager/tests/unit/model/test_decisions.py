@@ -254,5 +254,11 @@ def test_a_waiting_workflow_is_shown_with_its_place(tell):
     assert view.workflow(tell().document)["reason"]["code"] == "queued"
 
 
+def test_what_keeps_a_waiting_workflow_is_told_before_its_place(tell):
+    document = tell().document
+    document.status.steps["loader"].reason = Reason(code="broker-unreachable", message="Kafka does not answer")
+    assert view.workflow(document, position=1)["reason"]["code"] == "broker-unreachable"
+
+
 def test_a_reason_of_the_platform_has_no_page_of_ours():
     assert view.reason(Reason(code="image-pull", message="no such image"))["help"] is None
