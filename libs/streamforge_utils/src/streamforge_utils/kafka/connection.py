@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ _log = structlog.get_logger(component="kafka")
 class Client(Protocol):
     """What aiokafka's producer, consumer and admin client have in common."""
 
-    async def start(self) -> None:
+    def start(self) -> Coroutine[Any, Any, None]:
         """Connects."""
 
 
@@ -153,9 +153,23 @@ async def start_client(client: Client, settings: KafkaSettings) -> None:
     what = f"Kafka at {settings.bootstrap_servers}"
     try:
         with translate_errors(what):
-            await client.start()
+            await _start(client)
     except NotConnected as error:
         raise await _diagnosis(settings, what) or error from error
+
+
+async def _start(client: Client) -> None:
+    """Cancelled while it asks for metadata, aiokafka would leave its connection open: it may finish that first."""
+    starting = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting}, timeout=STOP_SECONDS)
+        starting.cancel()
+        await asyncio.wait({starting}, timeout=STOP_SECONDS)
+        if starting.done() and not starting.cancelled():
+            starting.exception()
+        raise
 
 
 async def _diagnosis(settings: KafkaSettings, what: str) -> StreamForgeError | None:

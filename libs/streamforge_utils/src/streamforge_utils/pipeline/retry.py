@@ -1,6 +1,8 @@
 """The one place that retries: as long as it takes, with backoff and jitter, telling who is waited for."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import stamina
@@ -12,6 +14,8 @@ T = TypeVar("T")
 
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 10.0
+SLOW_SECONDS = 5.0
+"""A call of a library that tries again by itself and tells nobody is told as a wait after so long."""
 
 
 def is_transient(error: Exception) -> bool:
@@ -51,3 +55,22 @@ async def until_done(call: Callable[[], Awaitable[T]], *, part: str, observer: O
     if waiting:
         observer.waiting(part, None)
     return result
+
+
+@contextmanager
+def told_when_slow(what: str, *, part: str, observer: Observer) -> Iterator[None]:
+    """Tell ``observer`` that ``part`` is waited for when the block takes longer than ``SLOW_SECONDS``."""
+    is_told = False
+
+    def tell() -> None:
+        nonlocal is_told
+        is_told = True
+        observer.waiting(part, f"{what} is not done after {SLOW_SECONDS:g} s")
+
+    timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, tell)
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if is_told:
+        observer.waiting(part, None)

@@ -33,7 +33,7 @@ from streamforge_utils.pipeline.ports import (
     Progress,
     Reader,
 )
-from streamforge_utils.pipeline.retry import is_transient, until_done
+from streamforge_utils.pipeline.retry import is_transient, told_when_slow, until_done
 
 DRAIN_POLL_SECONDS = 0.02
 PAUSE_SECONDS = 0.5
@@ -310,7 +310,8 @@ class Runner:
             positions = {p: Position(offsets[p], checkpoint.encode(metadata[p], step=self._job.step)) for p in offsets}
             try:
                 if self._committer is not None:
-                    await self._committer.commit(self._outputs(works), positions)
+                    with told_when_slow("a transaction", part="kafka", observer=self._observer):
+                        await self._committer.commit(self._outputs(works), positions)
                 break
             except OutputsRefused as error:
                 places = self._places(works)
