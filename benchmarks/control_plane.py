@@ -1,10 +1,12 @@
 """The queue-manager's figures: submit to user code, bursts, accepted submits, pings, lists, memory."""
 
 import asyncio
+import functools
 import multiprocessing
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from benchmarks.figures import Figure, percentile
+from benchmarks.http_caller import Caller
 from benchmarks.stack import TERMINAL, Bench, dummy, pss_bytes, submit
 from streamforge_utils.arango import ArangoClient
 from streamforge_utils.contracts import names
@@ -23,7 +26,7 @@ from streamforge_utils.kafka.transport import KafkaClientTransport
 
 SINGLES = 100
 BURST = 40
-SUBMIT_SECONDS = 6.0
+WARM_UP_SECONDS, SUBMIT_SECONDS = 3.0, 6.0
 SUBMITTERS = 4
 PINGS = 200
 PLACES = 1
@@ -99,19 +102,26 @@ def start_figures(bench: Bench) -> list[Figure]:
     ]
 
 
-async def _loaded(call: Any) -> tuple[float, list[float]]:
-    """Calls per second and each one's seconds, by SUBMITTERS at once."""
+async def _loaded(calls: Sequence[Callable[[], Awaitable[object]]]) -> tuple[float, list[float]]:
+    """Calls per second and each one's seconds, when all call at once; the first seconds warm up."""
     latencies: list[float] = []
-    until = time.perf_counter() + SUBMIT_SECONDS
+    begin = time.perf_counter() + WARM_UP_SECONDS
+    until = begin + SUBMIT_SECONDS
 
-    async def caller() -> None:
+    async def repeat(call: Callable[[], Awaitable[object]]) -> None:
         while (began := time.perf_counter()) < until:
             await call()
-            latencies.append(time.perf_counter() - began)
+            if began >= begin:
+                latencies.append(time.perf_counter() - began)
 
-    began = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(SUBMITTERS)))
-    return len(latencies) / (time.perf_counter() - began), latencies
+    await asyncio.gather(*(repeat(call) for call in calls))
+    return len(latencies) / SUBMIT_SECONDS, latencies
+
+
+async def _accepted(caller: Caller) -> None:
+    status = await caller.post("/api/v1/workflows", orjson.dumps(dummy()))
+    if status != httpx.codes.ACCEPTED:
+        raise RuntimeError(f"POST /workflows: {status}")
 
 
 async def _submits(bench: Bench) -> Figure:
@@ -127,8 +137,10 @@ async def _submits(bench: Bench) -> Figure:
         async def insert() -> None:
             await store.insert("bench_floor", {"_key": names.short_id() + names.short_id(), "body": stored})
 
-        floor_rate, floor = await _loaded(insert)
-        rate, latencies = await _loaded(lambda: submit(client, dummy()))
+        floor_rate, floor = await _loaded([insert] * SUBMITTERS)
+        callers = [await Caller.open(bench.url) for _ in range(SUBMITTERS)]
+        rate, latencies = await _loaded([functools.partial(_accepted, caller) for caller in callers])
+        await asyncio.gather(*(caller.close() for caller in callers))
         waiting = []
         cursor = None
         while True:

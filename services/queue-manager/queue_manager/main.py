@@ -6,6 +6,7 @@ answers 503 meanwhile, ``/health/ready`` and the log say what is missing.
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -156,6 +157,7 @@ async def _run(controller: Controller, parts: Parts, listening: socket.socket) -
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=DRAIN_S,
     )
     server = _Server(config)
@@ -165,6 +167,7 @@ async def _run(controller: Controller, parts: Parts, listening: socket.socket) -
         "start": asyncio.create_task(_start(parts), name="start"),
         "end": asyncio.create_task(parts.closing.wait(), name="end"),
     }
+    gc.freeze()  # code and routes stay: a full collection that walks them stops every request for a tenth of a second
     host, port = listening.getsockname()[:2]
     _log.info("listening", host=host, port=port)
     essential = {works[name] for name in ("api", "controller", "end")}

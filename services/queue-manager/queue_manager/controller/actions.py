@@ -343,7 +343,7 @@ class Actions:
             await store.purge(spec.collection, document.queue_id)
         await self._broker.delete_groups(names.group(document.queue_id, step.name) for step in spec.steps)
         await self._broker.delete_topics(_topics(document))
-        await self._broker.publish([*document.outbox, decisions.deleted(document, now=self._ports.clock())])
+        await self._broker.publish([decisions.deleted(document, now=self._ports.clock())])
         await self._events.caught_up()
         await self._events.kept()
         await store.remove(document.queue_id)

@@ -313,6 +313,8 @@ class Controller:
             if not plan.effects:
                 break
             if any(effect.name == "remove" for effect in plan.effects):
+                if not reign.outbox.is_out(document):  # nothing may be told of it after its end
+                    break
                 await reign.actions.act(document, plan.effects)
                 self._leave(reign, queue_id)
                 break

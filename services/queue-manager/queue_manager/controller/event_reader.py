@@ -20,6 +20,8 @@ from streamforge_utils.errors import ConfigurationError, NotConnected, Permanent
 READ_S = 0.25
 PROGRESS_DELAY_S = 0.2
 """How long progress may wait for more of it: one write takes all."""
+GATHER_S = 0.05
+"""How long what is kept may wait for more of it."""
 SAVE_S = 1.0
 RETRY_S = 0.5
 CAUGHT_UP_S = 30.0
@@ -159,6 +161,7 @@ class EventReader:
     async def _keep(self) -> None:
         while True:
             await self._has_unkept.wait()
+            await asyncio.sleep(GATHER_S)
             self._has_unkept.clear()
             entries = list(self._unkept)
             try:
