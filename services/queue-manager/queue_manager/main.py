@@ -168,6 +168,7 @@ async def _run(controller: Controller, parts: Parts, listening: socket.socket) -
         "end": asyncio.create_task(parts.closing.wait(), name="end"),
     }
     gc.freeze()  # code and routes stay: a full collection that walks them stops every request for a tenth of a second
+    gc.enable()
     host, port = listening.getsockname()[:2]
     _log.info("listening", host=host, port=port)
     essential = {works[name] for name in ("api", "controller", "end")}

@@ -13,6 +13,8 @@ from streamforge_utils.errors import NotConnected, StreamForgeError
 from streamforge_utils.observability import Health
 
 PROBE_S = 2.0
+FIRST_PROBE_S = 0.1
+"""Between the first probes of a part that is away: a stack that starts is ready when its last part is."""
 PROBE_TIMEOUT_S = 5.0
 AWAY = float("inf")
 
@@ -48,7 +50,7 @@ class Watch:
 
     async def run(self, *, recovered: Callable[[], None]) -> None:
         """Until cancelled; ``recovered`` is called when all parts answer again."""
-        was_away = False
+        was_away, pause = False, FIRST_PROBE_S
         while True:
             await asyncio.gather(
                 self._probe("store", self._ports.store.read_offsets),
@@ -59,7 +61,8 @@ class Watch:
             if was_away and not is_away:
                 recovered()
             was_away = is_away
-            await asyncio.sleep(PROBE_S)
+            pause = min(2 * pause, PROBE_S) if is_away else FIRST_PROBE_S
+            await asyncio.sleep(pause if is_away else PROBE_S)
 
     async def _probe(self, part: str, ask: Callable[[], Awaitable[object]]) -> None:
         try:
