@@ -1,8 +1,9 @@
-"""The floor of loader -> store: two processes, the same candles, batches and commits, and nothing around them."""
+"""The floor of loader -> store: two processes, the same candles, checks, batches, commits; nothing around them."""
 
 import asyncio
 import multiprocessing
 import time
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import orjson
@@ -11,11 +12,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 from arango import ArangoClient as Driver
 
+from arango_candles.validation import ValidateCandle
 from loader_candles.series import Series
 from loader_candles.simulated_source import SimulatedSource
-from streamforge_utils.pipeline import EndOfSource
+from streamforge_utils.pipeline import Batch, EndOfSource
 from streamforge_utils.settings import ArangoSettings, WorkerSettings
 
+Store = tuple[ArangoSettings, str | None, int]
+"""Where, the collection (None: nothing is stored), how many candles."""
 BATCH = 5000
 HEADERS = [("step", b"loader-candles"), ("schema", b"candle.v1")]
 
@@ -31,11 +35,12 @@ def producer(servers: str, transactional_id: str) -> AIOKafkaProducer:
     )
 
 
-async def _load(servers: str, topic: str, settings: WorkerSettings) -> None:
+async def _load(servers: str, topic: str, settings: WorkerSettings, begin: Barrier) -> None:
     source = SimulatedSource(Series.of(settings), seed=0, is_real_time=False)
     writer = producer(servers, f"bare-load-{topic}")
     await source.open(None)
     await writer.start()
+    begin.wait()
     done = False
     while not done:
         values: list[dict[str, Any]] = []
@@ -58,7 +63,11 @@ async def _load(servers: str, topic: str, settings: WorkerSettings) -> None:
     await writer.stop()
 
 
-async def _store(servers: str, topic: str, arango: ArangoSettings, collection: str | None, count: int) -> None:
+async def _store(servers: str, topic: str, workflow: WorkerSettings, store: Store, begin: Barrier) -> None:
+    arango, collection, count = store
+    candles = ValidateCandle(
+        queue_id="bench", symbol="BTCUSDT", workflow_type=workflow.type, time_range=workflow.time_range
+    )
     tp = TopicPartition(topic, 0)
     reader = AIOKafkaConsumer(
         bootstrap_servers=servers,
@@ -78,12 +87,13 @@ async def _store(servers: str, topic: str, arango: ArangoSettings, collection: s
         database = driver.db(arango.db, username=arango.user, password=arango.password.get_secret_value())
         documents = database.create_collection(collection)
         documents.add_index({"type": "persistent", "fields": ["open_time"]}, formatter=True)
+    begin.wait()
     stored = 0
     while stored < count:
         records = (await reader.getmany(tp, timeout_ms=50, max_records=BATCH)).get(tp, [])
         if not records:
             continue
-        values = [orjson.loads(record.value) for record in records]
+        values = candles.process(Batch.of([orjson.loads(record.value) for record in records])).values
         if documents is not None:
             await asyncio.to_thread(documents.insert_many, values, silent=True, overwrite_mode="update")
         await committer.begin_transaction()
@@ -103,21 +113,20 @@ def _run_store(*args: Any) -> None:
     uvloop.run(_store(*args))
 
 
-def rate(
-    servers: str, topic: str, settings: WorkerSettings, store: tuple[ArangoSettings, str | None], count: int
-) -> float:
-    """Candles per second from the start of both processes to the end of both; no collection: nothing is stored."""
-    arango, collection = store
+def rate(servers: str, topic: str, workflow: WorkerSettings, store: Store) -> float:
+    """Candles per second from the moment when both are connected to the end of both."""
     context = multiprocessing.get_context("spawn")
-    began = time.perf_counter()
+    begin = context.Barrier(3)
     running = [
-        context.Process(target=_run_load, args=(servers, topic, settings)),
-        context.Process(target=_run_store, args=(servers, topic, arango, collection, count)),
+        context.Process(target=_run_load, args=(servers, topic, workflow, begin)),
+        context.Process(target=_run_store, args=(servers, topic, workflow, store, begin)),
     ]
     for process in running:
         process.start()
+    begin.wait(60)
+    began = time.perf_counter()
     for process in running:
         process.join()
     if any(process.exitcode for process in running):
         raise RuntimeError("a bare process failed")
-    return count / (time.perf_counter() - began)
+    return store[-1] / (time.perf_counter() - began)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamforge_utils.contracts.candle import FIELDS, fault
 from streamforge_utils.contracts.time_range import TimeRange
@@ -14,6 +14,14 @@ INDICATOR = re.compile(r"(ema|rsi|atr)_\d{1,4}|vwap|macd(_signal|_hist)?|bb_(upp
 
 Verdict = tuple[str, str]
 Document = dict[str, Any]
+
+
+class _Shape(NamedTuple):
+    """The fields of a candle."""
+
+    indicators: tuple[str, ...]
+    is_exact: bool
+    """Nothing has to be left out."""
 
 
 class ValidateCandle:
@@ -39,32 +47,35 @@ class ValidateCandle:
         self._time_range = time_range
         self._start_ms = time_range.start_ms if time_range else 0
         self._end_ms = time_range.end_ms if time_range else math.inf
-        self._indicators: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
 
     def process(self, batch: Batch) -> Batch:
         """The documents of the candles that are right."""
         documents: list[Document] = []
         origins: list[int] = []
         for index, candle in enumerate(batch.values):
-            indicators = () if (verdict := fault(candle)) else self._carried(candle)
-            verdict = verdict or self._mismatch(candle) or _indicator_fault(candle, indicators)
-            if verdict is not None:
+            if (verdict := fault(candle) or self._mismatch(candle)) is not None:
                 batch.refuse(index, *verdict)
                 continue
-            document = {name: candle[name] for name in (*FIELDS, *indicators)}
+            shape = self._shape(candle)
+            if shape.indicators and (verdict := _indicator_fault(candle, shape.indicators)) is not None:
+                batch.refuse(index, *verdict)
+                continue
+            document = candle.copy() if shape.is_exact else {n: candle[n] for n in (*FIELDS, *shape.indicators)}
             document["queue_id"] = self._queue_id
             documents.append(document)
             origins.append(batch.origins[index])
         return batch.derived(documents, origins)
 
-    def _carried(self, candle: Document) -> tuple[str, ...]:
-        """Names of the indicators of the candle, found once for all candles of the same fields."""
+    def _shape(self, candle: Document) -> "_Shape":
+        """What is known of the candle's fields, found once for all candles of the same ones."""
         names = tuple(candle)
-        known = self._indicators.get(names)
+        known = self._shapes.get(names)
         if known is None:
-            if len(self._indicators) >= 1000:  # a stream whose every record has other fields: bound the memory
-                self._indicators.clear()
-            known = self._indicators[names] = tuple(name for name in names if INDICATOR.fullmatch(name))
+            if len(self._shapes) >= 1000:  # a stream whose every record has other fields: bound the memory
+                self._shapes.clear()
+            indicators = tuple(name for name in names if INDICATOR.fullmatch(name))
+            known = self._shapes[names] = _Shape(indicators, len(names) == len(FIELDS) + len(indicators))
         return known
 
     def _mismatch(self, candle: Document) -> Verdict | None:

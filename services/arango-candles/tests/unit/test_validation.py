@@ -107,4 +107,4 @@ def test_a_worker_without_symbol_type_and_range_takes_every_right_candle():
 def test_records_that_all_have_other_fields_do_not_fill_the_memory():
     made = validator()
     made.process(Batch.of([candle(**{f"field_{number}": 1}) for number in range(2500)]))
-    assert len(made._indicators) <= 1000
+    assert len(made._shapes) <= 1000

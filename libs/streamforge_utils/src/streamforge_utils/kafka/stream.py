@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -22,6 +21,7 @@ class StreamReader:
         self._settings = settings
         self._consumer: AIOKafkaConsumer | None = None
         self._hand: dict[Partition, list[ConsumerRecord]] = {}
+        self._count = self._size = 0
 
     async def start(self, positions: Mapping[Partition, int]) -> None:
         """Begin at the given offsets; -1: at the log's start."""
@@ -53,16 +53,17 @@ class StreamReader:
         Raises:
             ConfigurationError: offsets older than the log (``records-expired``).
         """
-        hand = self._hand
-        while not hand:
+        while not self._hand:
             await self._poll(max_records, POLL_MS)
         loop = asyncio.get_running_loop()
         until = loop.time() + linger_s
-        count, size = _measure(hand)
-        while count < max_records and size < max_bytes and (left := until - loop.time()) > 0:
-            await self._poll(max_records - count, max(1, int(left * 1000)))
-            count, size = _measure(hand)
-        self._hand = {}
+        while self._count < max_records and self._size < max_bytes and (left := until - loop.time()) > 0:
+            await self._poll(max_records - self._count, max(1, int(left * 1000)))
+        return self._give()
+
+    def _give(self) -> dict[Partition, list[ConsumerRecord]]:
+        hand, self._hand = self._hand, {}
+        self._count = self._size = 0
         return hand
 
     async def _poll(self, max_records: int, timeout_ms: int) -> None:
@@ -73,6 +74,8 @@ class StreamReader:
             fetched = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
         for tp, records in fetched.items():
             self._hand.setdefault((tp.topic, tp.partition), []).extend(records)
+            self._count += len(records)
+            self._size += sum(record.serialized_value_size for record in records)
 
     async def position(self, partition: Partition) -> int:
         """The next offset to be given; records in the hand of a cancelled ``fetch`` are not counted."""
@@ -97,14 +100,6 @@ class StreamReader:
     async def close(self) -> None:
         """Idempotent; bounded in time."""
         consumer, self._consumer = self._consumer, None
-        self._hand = {}
+        self._give()
         if consumer is not None:
             await stop_client(consumer)
-
-
-def _measure(hand: Mapping[Any, Sequence[ConsumerRecord]]) -> tuple[int, int]:
-    count = size = 0
-    for records in hand.values():
-        count += len(records)
-        size += sum(record.serialized_value_size for record in records)
-    return count, size

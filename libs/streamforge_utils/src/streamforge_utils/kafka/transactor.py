@@ -116,15 +116,15 @@ class Transactor:
     async def _by_partition(
         self, producer: AIOKafkaProducer, outputs: Sequence[Output]
     ) -> dict[TopicPartition, list[int]]:
-        grouped: dict[TopicPartition, list[int]] = {}
-        for index, output in enumerate(outputs):
-            partition = output.partition
-            if partition is None:
-                count = self._partitions.get(output.topic) or await self._count(producer, output.topic)
+        grouped: dict[tuple[str, int], list[int]] = {}
+        for index, (topic, key, _, _, partition) in enumerate(outputs):
+            number = partition
+            if number is None:
+                count = self._partitions.get(topic) or await self._count(producer, topic)
                 # As Kafka's Java client, so that any client finds a key where we put it.
-                partition = 0 if count == 1 else (murmur2(output.key or b"") & 0x7FFFFFFF) % count
-            grouped.setdefault(TopicPartition(output.topic, partition), []).append(index)
-        return grouped
+                number = 0 if count == 1 else (murmur2(key or b"") & 0x7FFFFFFF) % count
+            grouped.setdefault((topic, number), []).append(index)
+        return {TopicPartition(*place): indexes for place, indexes in grouped.items()}
 
     async def _count(self, producer: AIOKafkaProducer, topic: str) -> int:
         self._partitions[topic] = len(await producer.partitions_for(topic))
@@ -139,9 +139,11 @@ class Transactor:
         for tp, indexes in grouped.items():
             batch = producer.create_batch()
             inside: list[int] = []
+            last, headers = None, []
             for index in indexes:
                 _, key, value, given, _ = outputs[index]
-                headers = list(given)
+                if given is not last:  # nearly always all records carry the same ones
+                    last, headers = given, list(given)
                 if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                     sent.append((inside, await _sent(producer, batch, tp)))
                     batch, inside = producer.create_batch(), []

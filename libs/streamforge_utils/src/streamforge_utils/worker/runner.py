@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -34,6 +35,8 @@ LAST_WORD_SECONDS = 10.0
 """For telling an error before the process ends with it."""
 LEAVE_SECONDS = 5.0
 """For closing connections when all is said; aiokafka's close never returns while the broker is away."""
+COLLECT_AFTER = 50_000
+"""New objects between two looks for cycles: a batch is many objects and no cycle (Python's 700 cost a fifth)."""
 RESERVE_SECONDS = 5.0
 """Of the grace, kept for the end by our own hand before SIGKILL comes."""
 
@@ -67,6 +70,7 @@ def run_worker(
     except (ConfigurationError, ValueError) as error:
         sys.stderr.write(f"{target}: {error}\n")
         return EXIT_CONFIGURATION
+    gc.set_threshold(COLLECT_AFTER)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_Worker(Parts.of(settings, target), own, build, on_command).run())
         _log.info("leaves", exit_code=code)
