@@ -77,6 +77,8 @@ class _Demo:
                     is_pinged = True
                     live.console.print(await self._ping(queue_id))
                 await asyncio.sleep(POLL_S)
+        if not self.console.is_terminal:  # there the drawing ends within its last line
+            self.console.print()
         if workflow["state"] != "finished":
             raise DemoError(f"{queue_id} is {workflow['state']}, not finished: {workflow['reason']}")
         if not is_pinged:
