@@ -28,7 +28,9 @@ SINGLES = 100
 BURST = 40
 WARM_UP_SECONDS, SUBMIT_SECONDS = 3.0, 6.0
 SUBMITTERS = 4
-PINGS = 200
+PING_ROUNDS, PINGS = 4, 50
+PAUSE_S = 0.02
+"""Between two pings: a round trip is measured, not how many of them there can be."""
 PLACES = 1
 """MAX_RUNNING of the stack on which submits are measured."""
 FINISHED = 1000
@@ -197,6 +199,7 @@ async def _bare_pings(servers: str, commands: str, replies: str) -> list[float]:
     await consumer.seek_to_end(tp)
     trips = []
     for number in range(PINGS):
+        await asyncio.sleep(PAUSE_S)
         began = time.perf_counter()
         await producer.send_and_wait(commands, b"%d" % number, key=b"bench")
         await consumer.getone()
@@ -214,6 +217,7 @@ async def _our_pings(bench: Bench) -> list[float]:
         trips = []
         async with ControlClient(transport) as control:
             for _ in range(PINGS):
+                await asyncio.sleep(PAUSE_S)
                 trips += [pong.round_trip_s for pong in await control.ping(queue_id)]
         await client.post(f"/workflows/{queue_id}/stop")
     if len(trips) != PINGS:
@@ -236,9 +240,13 @@ def ping_figures(bench: Bench) -> list[Figure]:
     echo = multiprocessing.Process(target=_echo, args=(servers, commands, replies, ready), daemon=True)
     echo.start()
     ready.wait(30)
-    bare = percentile(uvloop.run(_bare_pings(servers, commands, replies)), 0.5)
+    bare_trips: list[float] = []
+    our_trips: list[float] = []
+    for _ in range(PING_ROUNDS):  # in turn: a machine is not as fast at every moment
+        bare_trips += uvloop.run(_bare_pings(servers, commands, replies))
+        our_trips += uvloop.run(_our_pings(bench))
     echo.kill()
-    ours = percentile(uvloop.run(_our_pings(bench)), 0.5)
+    bare, ours = percentile(bare_trips, 0.5), percentile(our_trips, 0.5)
     value = f"p50 {ours * 1000:.1f} ms ({ours / bare:.2f}x)"
     return [Figure("ping -> pong", value, f"p50 {bare * 1000:.1f} ms", "<= 1.5x", ours <= 1.5 * bare)]
 

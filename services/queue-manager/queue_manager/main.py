@@ -158,6 +158,7 @@ async def _run(controller: Controller, parts: Parts, listening: socket.socket) -
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ws="none",
         timeout_graceful_shutdown=DRAIN_S,
     )
     server = _Server(config)

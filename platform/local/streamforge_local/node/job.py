@@ -4,11 +4,12 @@ It owns every rule about restarts. It does no I/O and reads no clock: times are 
 """
 
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 Phase = Literal["pending", "running", "succeeded", "failed"]
 
@@ -19,8 +20,9 @@ UNCOUNTED_EXITS = frozenset({75, 128 + signal.SIGTERM})
 STEADY_FACTOR = 2
 """A life longer than this many times the longest delay starts the delays over."""
 
-EnvName = Annotated[str, Field(pattern=r"^[^=\x00]+$")]
-CText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+# Interned: a thousand finished Jobs have the same names and mostly the same values.
+EnvName = Annotated[str, Field(pattern=r"^[^=\x00]+$"), AfterValidator(sys.intern)]
+CText = Annotated[str, Field(pattern=r"^[^\x00]*$"), AfterValidator(sys.intern)]
 CSecret = Annotated[SecretStr, Field(max_length=131_072)]
 
 
@@ -113,6 +115,11 @@ class Job:
     def unfinished(self) -> int:
         """How many ordinals have, or will again have, a process."""
         return self.live if self.ended else sum(o.phase in ("pending", "running") for o in self.ordinals)
+
+    def forget_environment(self) -> None:
+        """Nothing of it will start any more: what only a start needs goes, secrets too."""
+        if self.ended and not self.live:
+            self.spec = self.spec.model_copy(update={"env": {}, "secret_env": {}})
 
     @property
     def ended(self) -> bool:

@@ -254,6 +254,7 @@ class Node:
                 self._start(job, action)
             else:
                 job.not_started(action.ordinal, "the journal cannot be written", self.clock())
+        job.forget_environment()
         self._tell(job.spec.name)
         self._arm(job, retry=not recorded)
 

@@ -9,6 +9,8 @@ import pkgutil
 import sys
 from collections.abc import Mapping
 
+from streamforge_local.lean import lean
+
 COMMON = (
     "asyncio",
     "uvloop",
@@ -43,8 +45,9 @@ def preload() -> dict[str, str]:
         except Exception as error:
             failed[name] = f"{type(error).__name__}: {error}"
 
-    for name in (*COMMON, WHEEL):
-        load(name)
+    with lean():
+        for name in (*COMMON, WHEEL):
+            load(name)
     wheel = sys.modules.get(WHEEL)
     if wheel is not None:
         # Doubles for tests have no place in a worker.

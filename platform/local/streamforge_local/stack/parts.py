@@ -214,7 +214,7 @@ class QueueManagerPart:
             "TARGETS_DIRS": os.environ.get("TARGETS_DIRS", str(root / "services")),
             "TEMPLATES_DIRS": os.environ.get("TEMPLATES_DIRS", str(root / "templates")),
         }
-        return Launch((sys.executable, "-m", "queue_manager"), {**self.stores, **env})
+        return Launch((sys.executable, "-m", "streamforge_local.lean", "queue_manager"), {**self.stores, **env})
 
     def is_ready(self) -> bool:
         """Its own readiness."""

@@ -245,3 +245,14 @@ def test_a_job_restored_at_any_point_does_what_the_original_does(moves):
         assert restored.step(now) == job.step(now)
         assert job.live <= 3
         assert job.condition is None or not any(o.phase == "pending" for o in job.ordinals)
+
+
+def test_an_ended_job_forgets_what_only_a_start_needs():
+    spec = JobSpec(name="j", command=("true",), env={"A": "1"}, secret_env={"B": "2"})
+    job = Job(spec, RestartPolicy(), created_at=0.0)
+    assert job.step(0.0) == [Start(0)]
+    job.forget_environment()
+    assert job.spec == spec
+    job.exited(0, 0, 1.0)
+    job.forget_environment()
+    assert (job.spec.env, job.spec.secret_env) == ({}, {})
