@@ -1,6 +1,6 @@
 """Kafka or the store is away for a while, or its disk is full: everybody waits and says so, and nothing is lost.
 
-STREAMFORGE_ABSENCE_S says for how long (seconds, 8 unless set).
+STREAMFORGE_ABSENCE_S says for how long (seconds, 5 unless set).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from streamforge_utils.settings import KafkaSettings, read_settings
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
 
-AWAY_S = float(os.environ.get("STREAMFORGE_ABSENCE_S") or 8)
+AWAY_S = float(os.environ.get("STREAMFORGE_ABSENCE_S") or 5)
 CANDLES, RATE = 14_400, 3_600
 STEPS = ("loader-candles", "candle-indicators", "arango-candles")
 SAID_WITHIN_S = 10.0

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import schemathesis
+import schemathesis.specs.openapi.schemas  # now: Python 3.11 cannot collect garbage while this deep module is compiled
 import uvicorn
 from hypothesis import HealthCheck, given, settings
 from prometheus_client import CollectorRegistry
