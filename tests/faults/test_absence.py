@@ -84,7 +84,8 @@ async def _told(live, queue_id, since):
     tail = TopicTail(settings, "queue-events", {})
     found = []
     try:
-        for _ in range(20):
+        await tail.open()
+        while any(tail.positions[partition] < end for partition, end in tail.ends.items()):
             found += [value for _, _, value in await tail.read(0.2) if value and queue_id.encode() in value]
     finally:
         await tail.close()
@@ -99,15 +100,14 @@ def manager(live):
 async def test_kafka_away_is_waited_out(live, made_file, request_of):
     queue_id, workers = await _half_way(live, made_file, request_of, "kafka_away")
     async with live.away("kafka"), for_a_while():
-        for worker in workers:
-            await _says_unready(live, worker.address, "kafka")
-        await _says_unready(live, manager(live), "kafka")
         accepted = await live.submit(request_of(made_file, collection="accepted_without_kafka"))
 
         async def reason():
             why = (await live.get(accepted["queue_id"]))["reason"]
             return why if why and why["code"] == "broker-unreachable" else None
 
+        unready = (*(worker.address for worker in workers), manager(live))
+        await asyncio.gather(*(_says_unready(live, address, "kafka") for address in unready))
         assert (await until(reason, "the workflow says what it waits for", timeout_s=20))["message"]
         assert (await live.get(accepted["queue_id"]))["state"] == "pending"
     for worker in workers[1:]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import structlog
+from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
@@ -138,7 +139,32 @@ async def stop_client(client: Any) -> None:
         stopping.cancel()
         await asyncio.wait({stopping}, timeout=STOP_SECONDS)
     if not stopping.done() or stopping.cancelled() or stopping.exception() is not None:
-        _log.warning("client_left_open", reason="Kafka is away")
+        await _abandon(client)
+
+
+async def _abandon(client: Any) -> None:
+    """End what a stop that came to nothing leaves: the task that sends for ever, and the connections.
+
+    aiokafka has no public call for it. What was not acknowledged is given up: its writers were told so.
+    """
+    is_producer = isinstance(client, AIOKafkaProducer)
+    ends = [asyncio.ensure_future((client.client if is_producer else client._client).close())]  # noqa: SLF001
+    if is_producer and client._sender is not None:  # noqa: SLF001
+        _give_up(client._message_accumulator)  # noqa: SLF001
+        ends.append(asyncio.ensure_future(client._sender.close()))  # noqa: SLF001
+    await asyncio.wait(ends, timeout=STOP_SECONDS)
+    failed = [end for end in ends if not end.done() or end.cancelled() or end.exception() is not None]
+    for end in failed:
+        end.cancel()
+    _log.warning("client_abandoned", reason="Kafka is away", is_closed=not failed)
+
+
+def _give_up(pending: Any) -> None:
+    """The producer's stop waits for these batches, and who sent them may: none will be written any more."""
+    pending.fail_all(kafka_errors.ProducerClosed())
+    for batches in pending._batches.values():  # noqa: SLF001
+        for batch in batches:
+            batch._drain_waiter.exception()  # noqa: SLF001 (asked for, or its loss would be told as a fault)
 
 
 async def start_client(client: Client, settings: KafkaSettings) -> None:

@@ -129,7 +129,8 @@ async def test_the_store_away_and_back(stage, make_step, arango):
     assert document.step("loader").ordinals[0].counters.read == 1
 
 
-async def test_kafka_away_and_back(stage, make_step, kafka):
+async def test_kafka_away_and_back(stage, make_step, kafka, monkeypatch):
+    monkeypatch.setattr("queue_manager.controller.broker.DEADLINE_S", 3.0)
     async with stage.running():
         await asyncio.sleep(0.5)
         kafka.kill()

@@ -159,7 +159,7 @@ async def test_progress_is_folded_in_few_writes_and_a_stall_is_seen(stage, make_
 async def test_a_launcher_that_never_answered_is_told(stage, make_step):
     class Silent(type(stage.launcher)):
         async def watch(self):
-            await asyncio.sleep(100)
+            await asyncio.sleep(20)
             async for event in super().watch():
                 yield event
 
