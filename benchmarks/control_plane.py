@@ -6,7 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -19,7 +19,7 @@ from benchmarks.http_caller import Caller
 from benchmarks.stack import TERMINAL, Bench, dummy, pss_bytes, submit
 from streamforge_utils.arango import ArangoClient
 from streamforge_utils.contracts import names
-from streamforge_utils.contracts.events import Event, EventName, from_json
+from streamforge_utils.contracts.events import Decision, DecisionName, Event, EventName, from_json
 from streamforge_utils.control import ControlClient
 from streamforge_utils.kafka.admin import KafkaAdmin, TopicSpec
 from streamforge_utils.kafka.transport import KafkaClientTransport
@@ -69,10 +69,20 @@ async def starts(bench: Bench) -> tuple[list[float], float]:
             await until_ended(client, [queue_id])
         began = time.perf_counter()
         queue_ids = await asyncio.gather(*(submit(client, dummy()) for _ in range(BURST)))
-        await until_ended(client, list(queue_ids))
+        await _all_told_ended(events, set(queue_ids))
         burst = time.perf_counter() - began
+        await until_ended(client, list(queue_ids))
     await transport.close()
     return taken, burst
+
+
+async def _all_told_ended(events: AsyncIterator[bytes | None], queue_ids: set[str]) -> None:
+    """Told by the topic: asking the API again and again would be a load of its own."""
+    async with asyncio.timeout(60):
+        while queue_ids:
+            event = from_json(await anext(events))
+            if isinstance(event, Decision) and event.decision is DecisionName.ENDED:
+                queue_ids.discard(event.queue_id)
 
 
 def start_figures(bench: Bench) -> list[Figure]:
