@@ -5,7 +5,6 @@ A change gives a new document, which the caller stores; an effect acts on what i
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -22,7 +21,7 @@ from queue_manager.controller.ports import Ports
 from queue_manager.controller.shared import SharedCall
 from queue_manager.controller.watch import Watch
 from queue_manager.fold import fold
-from queue_manager.launcher.interface import JobExists, JobRefused, OrdinalStatus
+from queue_manager.launcher.interface import JobRefused, OrdinalStatus
 from queue_manager.model import (
     DrainRecord,
     Launch,
@@ -293,14 +292,11 @@ class Actions:
         launch = document.step(action.step).launch
         assert launch is not None
         try:
-            status = await self._ports.launcher.create(job_spec(document, spec, launch, self._ports.platform))
-        except JobExists as taken:
-            status = taken.status
+            await self._jobs.create(job_spec(document, spec, launch, self._ports.platform))
         except JobRefused as refused:
             return action.step, Reason(code="job-refused", message=f"{refused.code}: {refused}")
         except ConfigurationError as error:
             return action.step, Reason(code=error.code, message=error.message)
-        self._jobs.put(status)
         return None
 
     async def _send_stop(self, document: WorkflowDocument, action: Action) -> None:
@@ -332,9 +328,7 @@ class Actions:
     async def _end_job(self, _: WorkflowDocument, action: Action) -> None:
         job = action.job
         assert job is not None
-        await self._ports.launcher.delete(job.name, grace_s=action.grace_s)
-        if self._jobs.knows(job.name):
-            self._jobs.put(replace(job, deleting=True))
+        await self._jobs.delete(job.name, grace_s=action.grace_s)
 
     async def _remove(self, document: WorkflowDocument, _: Action) -> None:
         """All that is left of a workflow, the document last: a crash in between begins again."""

@@ -1,12 +1,16 @@
 """The Jobs as the platform last told them, by workflow."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from queue_manager.launcher.interface import JobStatus, Launcher
+from queue_manager.launcher.interface import JobExists, JobSpec, JobStatus, Launcher
 
 
 class JobCache:
-    """Follows the launcher's watch; ``changed`` is called with the queue_id of a Job that changed."""
+    """Follows the launcher's watch; ``changed`` is called with the queue_id of a Job that changed.
+
+    The watch alone is in order: an answer that is read late must never cover what the watch has told since.
+    """
 
     def __init__(self, launcher: Launcher, *, installation: str, changed: Callable[[str], None]) -> None:
         self._launcher = launcher
@@ -14,6 +18,8 @@ class JobCache:
         self._changed = changed
         self._queue_ids: dict[str, str] = {}
         self._jobs: dict[str, dict[str, JobStatus]] = {}
+        self._untold: set[str] = set()
+        """Jobs that are being created and of which the watch has told nothing meanwhile."""
         self.is_synced = False
         """Whether the list was complete once: before that a missing Job means nothing."""
 
@@ -21,12 +27,30 @@ class JobCache:
         """Name -> Job of a workflow."""
         return dict(self._jobs.get(queue_id, {}))
 
-    def knows(self, name: str) -> bool:
-        """Whether there is a Job of that name."""
-        return name in self._queue_ids
+    async def create(self, spec: JobSpec) -> None:
+        """Have the platform take a Job over; one of that name that is there already is shown as it is.
 
-    def put(self, status: JobStatus) -> None:
-        """A Job as the platform answered."""
+        Raises:
+            LauncherUnavailable, JobRefused: see Launcher.
+        """
+        self._untold.add(spec.name)
+        try:
+            try:
+                status = await self._launcher.create(spec)
+            except JobExists as taken:
+                status = taken.status
+            if spec.name in self._untold:
+                self._put(status)
+        finally:
+            self._untold.discard(spec.name)
+
+    async def delete(self, name: str, *, grace_s: float | None) -> None:
+        """Have the platform end a Job; raises as Launcher."""
+        await self._launcher.delete(name, grace_s=grace_s)
+        if (queue_id := self._queue_ids.get(name)) is not None:
+            self._put(replace(self._jobs[queue_id][name], deleting=True))
+
+    def _put(self, status: JobStatus) -> None:
         queue_id = status.labels.get("queue_id", "")
         self._queue_ids[status.name] = queue_id
         self._jobs.setdefault(queue_id, {})[status.name] = status
@@ -37,10 +61,12 @@ class JobCache:
             if event.synced:
                 self.is_synced = True
                 synced()
-            elif event.status is None:
+                continue
+            self._untold.discard(event.name)
+            if event.status is None:
                 self._drop(event.name)
             elif event.status.labels.get("installation") == self._installation:
-                self.put(event.status)
+                self._put(event.status)
                 self._changed(event.status.labels.get("queue_id", ""))
 
     def _drop(self, name: str) -> None:

@@ -174,6 +174,22 @@ async def test_a_launcher_that_never_answered_is_told(stage, make_step):
         await stage.until_state(queue_id, "finished")
 
 
+async def test_a_job_that_ends_before_its_creation_is_answered_is_not_taken_for_a_running_one(stage, make_step):
+    class Late(type(stage.launcher)):
+        async def create(self, spec):
+            status = await super().create(spec)
+            stage.say(spec.queue_id, spec.step, "started")
+            stage.say(spec.queue_id, spec.step, "finished", counters={})
+            self.exit(spec.name, 0, 0)
+            await asyncio.sleep(1)
+            return status
+
+    stage.launcher.__class__ = Late
+    async with stage.running():
+        queue_id = await stage.submit(make_step("loader"))
+        await stage.until_state(queue_id, "finished", timeout=30)
+
+
 async def test_a_fault_of_ours_ends_a_reign_and_not_the_controller(stage, make_step):
     class Faulty(type(stage.broker)):
         faults = 3
