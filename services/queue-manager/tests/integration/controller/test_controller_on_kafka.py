@@ -169,7 +169,8 @@ async def _until_retention(broker, topic, expected):
         # a broker learns of a changed setting a moment after it was acknowledged
         while found != expected:
             answers = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-            found = next(entry[1] for entry in answers[0].resources[0][4] if entry[0] == "retention.ms")
+            settings = answers[0].resources[0][4]  # none yet of a topic that was made just now
+            found = next((entry[1] for entry in settings if entry[0] == "retention.ms"), None)
 
 
 async def test_decisions_lie_in_order_and_the_tail_passes_control_records(stage):
