@@ -1,11 +1,12 @@
 """The transactional writer of one ordinal: implements the pipeline's Committer (``docs/explanation/commit.md``)."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import IllegalOperation, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import OffsetAndMetadata
 
@@ -94,7 +95,7 @@ class Transactor:
         if producer is None:
             raise TransientError(f"{self._id} has not started")
         offsets = {TopicPartition(*p): OffsetAndMetadata(offset, text) for p, (offset, text) in positions.items()}
-        with translate_errors(f"the transaction of {self._id}"):
+        with translate_errors(f"the transaction of {self._id}"), _fenced_meanwhile(self._id):
             grouped = await self._by_partition(producer, outputs)
             await producer.begin_transaction()
             batches = await self._send(producer, outputs, grouped)
@@ -162,8 +163,22 @@ class Transactor:
         await self._drop()
 
 
+@contextmanager
+def _fenced_meanwhile(transactional_id: str) -> Iterator[None]:
+    """A producer that its background task found fenced refuses the next step of a transaction by another error."""
+    try:
+        yield
+    except IllegalOperation as error:
+        raise FencedError(f"{transactional_id}: a successor took over") from error
+
+
 async def _sent(producer: AIOKafkaProducer, batch: Any, tp: TopicPartition) -> "asyncio.Future[Any]":
-    future: asyncio.Future[Any] = await producer.send_batch(batch, tp.topic, partition=tp.partition)
+    while True:
+        try:
+            future: asyncio.Future[Any] = await producer.send_batch(batch, tp.topic, partition=tp.partition)
+            break
+        except KafkaTimeoutError:  # it waits behind another one and was not taken: a broker that is away is waited out
+            continue
     # Asked or not: when the transaction fails elsewhere nobody comes back for this result.
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future

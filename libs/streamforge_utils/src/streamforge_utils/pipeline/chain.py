@@ -201,4 +201,8 @@ def _letter(refused: Refused) -> Letter:
 
 
 def _bytes(pipeline: Pipeline, value: Any) -> bytes:
-    return pipeline.encode(value)[1]
+    """The value as it would have been written; one that cannot be is shown as Python writes it."""
+    try:
+        return pipeline.encode(value)[1]
+    except PermanentError:
+        return repr(value).encode(errors="backslashreplace")

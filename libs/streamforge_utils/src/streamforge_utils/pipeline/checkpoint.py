@@ -1,7 +1,8 @@
 """What a commit keeps beside a partition's offset: counters, processors' state, a source's position.
 
 The format is JSON with one-letter names: ``c`` counters [read, stored, dead_lettered, written, {dropped}], ``s``
-states, ``p`` position, ``d`` done. Kafka's limit is the broker's ``offset.metadata.max.bytes``, 4,096 by default.
+states, ``p`` position, ``d`` done, ``l`` launch. Kafka's limit is the broker's ``offset.metadata.max.bytes``, 4,096 by
+default.
 """
 
 from typing import Any
@@ -28,6 +29,8 @@ def encode(metadata: Metadata, *, step: str) -> str:
         fields["p"] = metadata.position
     if metadata.is_done:
         fields["d"] = True
+    if metadata.launch > 1:
+        fields["l"] = metadata.launch
     data = codec.encode(fields)
     if len(data) > MAX_BYTES:
         raise ConfigurationError(
@@ -54,7 +57,8 @@ def decode(text: str, *, step: str) -> Metadata:
             f"{step}: what is stored beside its offset was not written by StreamForge: {text[:80]!r}"
         ) from error
     counters = Counters(read=read, stored=stored, dead_lettered=dead_lettered, written=written, dropped=dropped)
-    return Metadata(counters, fields.get("s", {}), fields.get("p"), is_done=fields.get("d", False))
+    done, launch = fields.get("d", False), fields.get("l", 1)
+    return Metadata(counters, fields.get("s", {}), fields.get("p"), is_done=done, launch=launch)
 
 
 def add(total: Counters, more: Counters) -> None:

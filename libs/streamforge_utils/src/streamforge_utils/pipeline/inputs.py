@@ -89,6 +89,7 @@ class SourceInput:
         self._count = 0
         self._is_done = False
         self._is_open = False
+        self._is_lost = False
 
     async def open(self, committed: Mapping[Partition, Position], metadata: Mapping[Partition, Metadata]) -> None:
         """Go on behind the committed position."""
@@ -140,6 +141,9 @@ class SourceInput:
 
     async def _read(self) -> Delivery:
         await self._ensure_open()
+        if self._is_lost:  # connected again: the next record may take hours
+            self._is_lost = False
+            self._observer.waiting("source", None)
         self._start_reading()
         reading = self._reading
         assert reading is not None
@@ -149,6 +153,7 @@ class SourceInput:
         except NotConnected:
             self._reading = None
             self._is_open = False
+            self._is_lost = True
             await self._source.close()
             raise
         except (TransientError, EndOfSource):

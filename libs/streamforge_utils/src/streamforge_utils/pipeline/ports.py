@@ -144,3 +144,5 @@ class Metadata(NamedTuple):
     states: dict[str, Any]
     position: Any
     is_done: bool
+    launch: int = 1
+    """Which launch of the step committed it."""

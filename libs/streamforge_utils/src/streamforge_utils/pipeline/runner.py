@@ -7,7 +7,7 @@ The protocol, step by step, with what was measured for each step: ``docs/explana
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -15,13 +15,13 @@ from typing import Any
 import structlog
 
 from streamforge_utils.contracts.commands import Drain
-from streamforge_utils.contracts.dead_letters import DeadLetter
 from streamforge_utils.contracts.events import Counters
-from streamforge_utils.errors import BatchError, ConfigurationError, StreamForgeError
+from streamforge_utils.errors import BatchError, ConfigurationError, FencedError, StreamForgeError
 from streamforge_utils.pipeline import checkpoint
-from streamforge_utils.pipeline.chain import Chain, Letter, Work
+from streamforge_utils.pipeline.chain import Chain, Work
 from streamforge_utils.pipeline.inputs import Input, SourceInput, StreamInput
 from streamforge_utils.pipeline.interfaces import EndOfSource, Pipeline
+from streamforge_utils.pipeline.letters import cut, dead_letter
 from streamforge_utils.pipeline.ports import (
     Committer,
     Metadata,
@@ -38,8 +38,6 @@ from streamforge_utils.pipeline.retry import is_transient, told_when_slow, until
 DRAIN_POLL_SECONDS = 0.02
 PAUSE_SECONDS = 0.5
 """Between a failure and the next life."""
-TRUNCATED = ("truncated", b"1")
-TRUNCATED_BYTES = 64 * 1024
 
 
 class Outcome(Enum):
@@ -54,6 +52,7 @@ class Job:
     """What the runner needs to know of its step."""
 
     step: str
+    launch: int = 1
     ordinal: int = 0
     reads: Sequence[Partition] = ()
     writes: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +110,9 @@ class Runner:
         """
         try:
             for cache in self._pipeline.caches:
-                await until_done(cache.open, part="cache", observer=self._observer)
+                opening = asyncio.ensure_future(until_done(cache.open, part="cache", observer=self._observer))
+                if not await self._unless_stopped(opening):
+                    return Outcome.STOPPED
             while True:
                 try:
                     return await self._live()
@@ -172,6 +173,7 @@ class Runner:
             committed = await until_done(lambda: committer.committed(partitions), part="kafka", observer=self._observer)
         self._observer.waiting("kafka", None)
         metadata = {p: checkpoint.decode(c.metadata, step=self._job.step) for p, c in committed.items()}
+        self._must_be_newest(metadata.values())
         for partition in partitions or [("", 0)]:
             chain = Chain(self._pipeline, partition=partition, step=self._job.step, writes=self._job.writes)
             if partition in metadata:
@@ -184,6 +186,12 @@ class Runner:
         await life.input.open(committed, metadata)
         await self._open_sink()
 
+    def _must_be_newest(self, metadata: Iterable[Metadata]) -> None:
+        """Its id is its own again after ``start``, also for a worker whose node was taken for lost."""
+        newest = max((found.launch for found in metadata), default=0)
+        if newest > self._job.launch:
+            raise FencedError(f"{self._job.step}: launch {newest} took over from launch {self._job.launch}")
+
     async def _open_sink(self) -> None:
         sink = self._pipeline.sink
         if sink is not None and not self._sink_is_open:
@@ -193,6 +201,7 @@ class Runner:
     async def _loop(self, life: _Life) -> Outcome:
         while True:
             if await self._is_drained(life):
+                await self._commit_controls(life)
                 return Outcome.FINISHED
             if self._stopping:
                 return Outcome.STOPPED
@@ -216,7 +225,7 @@ class Runner:
                     return taking.result()
                 self._told.clear()
                 if self._stopping or await self._is_drained(life):
-                    return None
+                    return taking.result() if taking.done() else None  # it may have come while this was asked
                 if told.done():
                     told = asyncio.ensure_future(self._told.wait())
         finally:
@@ -227,20 +236,22 @@ class Runner:
                 taking.exception()
 
     async def _is_drained(self, life: _Life) -> bool:
-        """Whether every partition was read and committed up to the drain's ends."""
+        """Whether every partition was read up to the drain's ends. It changes nothing: a take may be under way."""
         if self._drain is None or self._pipeline.source is not None:
             return False
         if not life.input.partitions:
             return True
-        positions = await life.input.offsets()
-        for partition, position in positions.items():
-            topic, number = partition
+        for (topic, number), position in (await life.input.offsets()).items():
             end = self._drain.ends.get(topic, {}).get(number)
             if end is None or max(position, 0) < end:
                 return False
-        if any(life.committed[partition] < position for partition, position in positions.items()):
-            await self._commit(life, [])  # control records alone: nothing to store, but the position is told
         return True
+
+    async def _commit_controls(self, life: _Life) -> None:
+        """Control records alone lie behind what was committed: nothing to store, but the position is told."""
+        positions = await life.input.offsets()
+        if any(life.committed[partition] < position for partition, position in positions.items()):
+            await self._commit(life, [])
 
     async def _end_of_source(self, life: _Life) -> Outcome:
         assert isinstance(life.input, SourceInput)
@@ -303,7 +314,11 @@ class Runner:
             counters = self._counted(life, works)
             metadata = {
                 partition: Metadata(
-                    counters[partition], states[partition], life.input.position_of(partition), is_done=is_done
+                    counters[partition],
+                    states[partition],
+                    life.input.position_of(partition),
+                    is_done=is_done,
+                    launch=self._job.launch,
                 )
                 for partition in offsets
             }
@@ -317,10 +332,8 @@ class Runner:
                 places = self._places(works)
                 for index, reason in error.refused.items():
                     work, origin = places[index]
-                    if origin in work.letters:  # a dead letter that is too large itself
-                        letter = work.letters[origin]
-                        letter.value = (letter.value or b"")[:TRUNCATED_BYTES]
-                        letter.headers = (TRUNCATED,)
+                    if origin in work.letters:
+                        cut(work.letters[origin], reason)
                     work.refuse(origin, error.code, reason)
         life.counters = counters
         life.committed = {**life.committed, **offsets}
@@ -354,7 +367,7 @@ class Runner:
             for letter in work.letters.values():
                 self._log.warning("dead_letter", code=letter.code, reason=letter.reason, offset=letter.offset)
                 if self._job.dead_letter_topic:
-                    outputs.append(self._dead_letter(work, letter))
+                    outputs.append(dead_letter(work, letter, step=self._job.step, topic=self._job.dead_letter_topic))
         return outputs
 
     def _places(self, works: Sequence[Work]) -> list[tuple[Work, int]]:
@@ -365,19 +378,3 @@ class Runner:
             if self._job.dead_letter_topic:
                 places += [(work, origin) for origin in work.letters]
         return places
-
-    def _dead_letter(self, work: Work, letter: Letter) -> Output:
-        topic, partition = work.partition
-        dead = DeadLetter(
-            step=self._job.step,
-            code=letter.code,
-            reason=letter.reason,
-            topic=topic,
-            partition=partition,
-            offset=letter.offset,
-            key=letter.key,
-            value=letter.value,
-            position=letter.position,
-            original_headers=letter.headers,
-        )
-        return Output(self._job.dead_letter_topic, letter.key, letter.value, dead.headers(), 0)

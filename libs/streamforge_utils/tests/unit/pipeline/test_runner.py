@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamforge_utils.contracts.commands import Drain
 from streamforge_utils.contracts.dead_letters import FOR_STEP, DeadLetter
 from streamforge_utils.errors import ConfigurationError, FencedError, NotConnected, PermanentError, TransientError
-from streamforge_utils.pipeline import Batch, Batching, Pipeline, runner
+from streamforge_utils.pipeline import Batch, Batching, Pipeline, letters, runner
 from streamforge_utils.pipeline.runner import Job, Outcome, Runner
 from streamforge_utils.testing import (
     ListSource,
@@ -268,7 +268,7 @@ async def test_an_output_that_the_broker_refuses_makes_its_input_a_dead_letter()
     made, _ = make(kafka, Pipeline())
     made.drain(drain(kafka))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "TRUNCATED_BYTES", 50)
+        patch.setattr(letters, "TRUNCATED_BYTES", 50)
         await made.run()
     [dead] = kafka.log[DEAD, 0]
     assert dict(dead.headers)["code"] == b"too-large"
