@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from queue_manager.model import Launch, Ordinal, Reason, StepStatus, WorkflowDocument
 from queue_manager.states import refresh
-from streamforge_utils.contracts.events import Event, EventName
+from streamforge_utils.contracts.events import LARGEST, Event, EventName
 from streamforge_utils.contracts.reasons import REASONS
 
 STALL_S = 60.0
@@ -112,7 +112,7 @@ def _fold_started(document: WorkflowDocument, ordinal: Ordinal, event: Event) ->
 
 def _fold_progress(ordinal: Ordinal, event: Event) -> None:
     lag = event.payload.get("lag")
-    if isinstance(lag, int):
+    if isinstance(lag, int) and 0 <= lag <= LARGEST:
         ordinal.lag = lag
     try:
         counters = event.counters

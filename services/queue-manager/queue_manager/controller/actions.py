@@ -111,14 +111,18 @@ class Actions:
         return document
 
     async def _keep_topics(self, document: WorkflowDocument) -> None:
-        if document.status.topics == "kept":
+        status = document.status
+        # a retry may have come while the end before it was releasing them
+        is_first = not any(made.attempt == status.attempt for step in status.steps.values() for made in step.launches)
+        is_again = status.attempt > 1 and is_first
+        if status.topics == "kept" and not is_again:
             return
         keep, replication = {"retention.ms": str(FOR_EVER)}, self._ports.replication
         partitions = {stream.topic: stream.partitions for stream in document.spec.streams.values()}
         topics = [TopicSpec(name, partitions.get(name, 1), replication, keep) for name in _topics(document)]
         if topics:
             await self._make_topics(topics)
-        if document.status.topics == "released":
+        if status.topics == "released" or is_again:
             await self._broker.set_retention(_topics(document), FOR_EVER)
 
     async def _baseline(self, document: WorkflowDocument, step: StepSpec) -> dict[str, int]:

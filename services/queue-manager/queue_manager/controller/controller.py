@@ -114,7 +114,7 @@ class Controller:
         """Wait for the lease, act, give it back at the end."""
         await self._prepare()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch.run(recovered=self._recovered), name="controller-watch")
+            tasks.create_task(self._watch.run(recovered=self._look_at_all), name="controller-watch")
             tasks.create_task(self._rule(), name="controller-rule")
 
     async def _prepare(self) -> None:
@@ -197,11 +197,7 @@ class Controller:
                 reign.work.add(queue_id)
 
     async def _follow_jobs(self, reign: _Reign) -> None:
-        def synced() -> None:
-            for queue_id in reign.documents:
-                reign.work.add(queue_id)
-
-        await reign.jobs.follow(synced)
+        await reign.jobs.follow(self._look_at_all)
 
     # -- looking for work --------------------------------------------------------------------------------------------
 
@@ -298,6 +294,8 @@ class Controller:
     async def _carry_out(self, reign: _Reign, document: WorkflowDocument) -> None:
         """Plan after plan: changes gather up to one write, effects come after it."""
         queue_id = document.queue_id
+        if document.is_ended:  # also while something that is left to do for it fails again and again
+            reign.placed.discard(queue_id)
         has_room = self._has_room(reign, document)
         for _ in range(MAX_ROUNDS):
             plan = make_plan(document, reign.jobs.of(queue_id), self._world(reign, queue_id, has_room=has_room))
@@ -372,8 +370,8 @@ class Controller:
             sent=frozenset(reign.actions.sent.get(queue_id, ())),
         )
 
-    def _recovered(self) -> None:
-        """All parts answer again: deadlines run on."""
+    def _look_at_all(self) -> None:
+        """All parts answer again, so deadlines run on; or the list of Jobs is complete."""
         if self._reign is not None:
             for queue_id in self._reign.documents:
                 self._reign.work.add(queue_id)

@@ -52,6 +52,7 @@ class EventReader:
         self._pending: dict[str, list[Sent]] = {}
         self._in_hand: dict[str, list[Sent]] = {}
         self._unkept: list[HistoryEntry] = []
+        self._taken_in = 0
         self._positions: dict[int, int] = {}
         self._saved: dict[int, int] = {}
         self._moved = asyncio.Condition()
@@ -93,9 +94,10 @@ class EventReader:
             raise NotConnected(text, code="broker-unreachable") from error
 
     async def kept(self) -> None:
-        """Return when the history has all that was read so far."""
+        """Return when the history has all that was read so far, whatever is read meanwhile."""
+        so_far = self._taken_in
         async with self._moved:
-            await self._moved.wait_for(lambda: not self._unkept)
+            await self._moved.wait_for(lambda: self._taken_in - len(self._unkept) >= so_far)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -145,14 +147,16 @@ class EventReader:
     def _sort(self, line: Line) -> None:
         try:
             message = from_json(line.value)
+            entry = history_entry(line, message)
         except (PermanentError, TypeError) as error:
             self._on_skip()
             _log.warning("message_skipped", partition=line.partition, offset=line.offset, reason=str(error))
             return
         if message.installation != self._installation:
             return
-        if (entry := history_entry(line, message)) is not None:
+        if entry is not None:
             self._unkept.append(entry)
+            self._taken_in += 1
             self._has_unkept.set()
         if isinstance(message, Event):
             self._pending.setdefault(message.queue_id, []).append(Sent(line.partition, line.offset, message))

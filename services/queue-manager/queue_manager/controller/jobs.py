@@ -39,8 +39,9 @@ class JobCache:
                 status = await self._launcher.create(spec)
             except JobExists as taken:
                 status = taken.status
-            if spec.name in self._untold:
-                self._put(status)
+            is_ours = status.labels.get("queue_id") == spec.queue_id
+            if spec.name in self._untold or not is_ours:  # who asked must see that another has the name
+                self._put(status, queue_id=spec.queue_id)
         finally:
             self._untold.discard(spec.name)
 
@@ -48,10 +49,9 @@ class JobCache:
         """Have the platform end a Job; raises as Launcher."""
         await self._launcher.delete(name, grace_s=grace_s)
         if (queue_id := self._queue_ids.get(name)) is not None:
-            self._put(replace(self._jobs[queue_id][name], deleting=True))
+            self._put(replace(self._jobs[queue_id][name], deleting=True), queue_id=queue_id)
 
-    def _put(self, status: JobStatus) -> None:
-        queue_id = status.labels.get("queue_id", "")
+    def _put(self, status: JobStatus, *, queue_id: str) -> None:
         self._queue_ids[status.name] = queue_id
         self._jobs.setdefault(queue_id, {})[status.name] = status
 
@@ -66,8 +66,9 @@ class JobCache:
             if event.status is None:
                 self._drop(event.name)
             elif event.status.labels.get("installation") == self._installation:
-                self._put(event.status)
-                self._changed(event.status.labels.get("queue_id", ""))
+                queue_id = event.status.labels.get("queue_id", "")
+                self._put(event.status, queue_id=queue_id)
+                self._changed(queue_id)
 
     def _drop(self, name: str) -> None:
         queue_id = self._queue_ids.pop(name, None)

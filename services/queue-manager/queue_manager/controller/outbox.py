@@ -5,14 +5,14 @@ An outbox is cleared with the next write of its document, not by one of its own.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from queue_manager.controller.broker import Broker
 from queue_manager.model import WorkflowDocument
 from streamforge_utils.contracts.events import Decision
-from streamforge_utils.errors import ConfigurationError, TransientError
+from streamforge_utils.errors import ConfigurationError, PermanentError, TransientError
 
 RETRY_S = 0.5
 GATHER_S = 0.02
@@ -76,7 +76,7 @@ class Outbox:
                 await self._filled.wait()
             batch = [self._queue[index] for index in range(min(len(self._queue), MAX_BATCH))]
             try:
-                await self._broker.publish(batch)
+                await self._publish(batch)
             except (TransientError, ConfigurationError) as error:
                 if not self._is_waiting:
                     _log.warning("decisions_wait", reason=error.message)
@@ -90,3 +90,14 @@ class Outbox:
             for queue_id in {decision.queue_id for decision in batch}:
                 self._tell(queue_id)
             await asyncio.sleep(GATHER_S)
+
+    async def _publish(self, batch: Sequence[Decision]) -> None:
+        """All of them; one that the topic never takes is told and left out, or no other would ever go out again."""
+        try:
+            await self._broker.publish(batch)
+        except PermanentError as error:
+            if len(batch) > 1:
+                for decision in batch:
+                    await self._publish([decision])
+                return
+            _log.error("decision_lost", queue_id=batch[0].queue_id, decision=batch[0].decision, reason=error.message)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, computed_field
 from ulid import ULID
 
+from streamforge_utils import codec
 from streamforge_utils.errors import PermanentError, shown
 
 
@@ -40,16 +41,21 @@ PROGRESS = frozenset({EventName.LOADING, EventName.HEARTBEAT})
 """Events that are folded into the workflow and not kept as history; they may be lost while Kafka is away."""
 
 
+LARGEST = 2**53 - 1
+"""The largest whole number that every JSON reader has exactly (RFC 7493, 2.2)."""
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+
+
 class Counters(BaseModel):
     """Input records of an ordinal since its workflow began: ``read = stored + dead_lettered + sum(dropped)``."""
 
     model_config = ConfigDict(extra="ignore")
 
-    read: int = 0
-    stored: int = 0
-    dead_lettered: int = 0
-    dropped: dict[str, int] = Field(default_factory=dict)
-    written: int = Field(default=0, description="Records written to streams, counted apart.")
+    read: Count = 0
+    stored: Count = 0
+    dead_lettered: Count = 0
+    dropped: dict[str, Count] = Field(default_factory=dict)
+    written: Count = Field(default=0, description="Records written to streams, counted apart.")
 
 
 class Event(BaseModel):
@@ -61,15 +67,15 @@ class Event(BaseModel):
     producer: str
     target: str
     step: str
-    launch: int = Field(default=1, ge=1)
-    ordinal: int = Field(default=0, ge=0)
+    launch: int = Field(default=1, ge=1, le=LARGEST)
+    ordinal: int = Field(default=0, ge=0, le=LARGEST)
     run: str
-    seq: int = Field(ge=0)
+    seq: int = Field(ge=0, le=LARGEST)
     symbol: str = ""
     type: str = ""
     event: EventName
     message: str = ""
-    records_written: int = 0
+    records_written: Count = 0
     installation: str | None = None
     timestamp: float = Field(default_factory=time.time)
     ping_ts: float | None = Field(default=None, description="A pong's: when the ping was sent.")
@@ -145,6 +151,7 @@ def from_json(value: bytes | None) -> Event | Decision:
         PermanentError: neither an event nor a decision (code ``wrong-schema``).
     """
     try:
-        return _MESSAGE.validate_json(value or b"")
+        # the decoder of everything else: what it does not read (NaN, 1e999) could not be kept as history either
+        return _MESSAGE.validate_python(codec.loads(value or b""))
     except ValueError as error:
         raise PermanentError(f"neither an event nor a decision: {shown(error)}", code="wrong-schema") from error

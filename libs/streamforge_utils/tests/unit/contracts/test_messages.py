@@ -18,7 +18,7 @@ from streamforge_utils.errors import PermanentError
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 WORD = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20)
 TIMES = st.floats(0, 4e9, allow_nan=False)
-COUNTS = st.integers(0, 2**53)
+COUNTS = st.integers(0, 2**53 - 1)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
