@@ -14,6 +14,8 @@ from streamforge_utils.contracts.events import LARGEST, Event, EventName
 from streamforge_utils.contracts.reasons import REASONS
 
 STALL_S = 60.0
+MAX_MESSAGE = 2000
+"""Characters of an error that are kept: decisions repeat it, and a decision must not be too large for Kafka."""
 REMEMBERED_RUNS = 4
 """Lives of an ordinal whose ``seq`` is kept: doubles come close behind each other."""
 
@@ -138,5 +140,5 @@ def reason_of(event: Event) -> Reason:
     given = event.payload.get("reason")
     fields = given if isinstance(given, dict) else {}
     code = str(fields.get("code") or event.payload.get("code") or "error")
-    message = str(fields.get("message") or event.message or code)
+    message = str(fields.get("message") or event.message or code)[:MAX_MESSAGE]
     return Reason(code=code if code in REASONS else "error", message=message)

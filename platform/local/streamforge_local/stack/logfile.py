@@ -26,6 +26,8 @@ class RotatingLog:
         with self._lock:
             self._last = next((line for line in reversed(data.splitlines()) if line.strip()), self._last)
             try:
+                if self._file.closed:  # it could not be opened again at the last rotation
+                    self._file = self.path.open("ab")
                 self._file.write(data)
                 self._file.flush()
                 if self._file.tell() > self._max_bytes:

@@ -167,6 +167,9 @@ class Stack:
         self._set(member, "starting")
         try:
             await _in_thread(process.start)
+            if not member.wanted.is_set():  # stopped while it was being started
+                await _in_thread(process.stop)
+                return process.failure("was stopped")
             deadline = loop.time() + member.part.deadline_s
             while not await _in_thread(process.check):
                 if loop.time() > deadline:

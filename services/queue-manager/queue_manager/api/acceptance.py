@@ -16,6 +16,8 @@ from queue_manager.store.interface import DuplicateId, DuplicateRequest
 from streamforge_utils import codec
 from streamforge_utils.contracts import names
 
+MAX_DECISION = 900_000
+"""Bytes of a message: below Kafka's default limit of a batch (message.max.bytes = 1,048,588)."""
 TRIES = 8
 """Short ids to try: with a million workflows of one name one try in 2,000 is taken."""
 
@@ -25,7 +27,7 @@ async def accept(parts: Parts, body: Any, *, key: str | None) -> tuple[WorkflowD
 
     Raises:
         Invalid: with all faults; nothing is stored.
-        Problem: ``conflict`` (the key was used for another body), ``too-many``.
+        Problem: ``conflict`` (the key was used for another body), ``too-many``, ``too-large``.
         TransientError: the store is away; the same key may be tried again.
     """
     store = parts.prepared_store()
@@ -41,6 +43,7 @@ async def accept(parts: Parts, body: Any, *, key: str | None) -> tuple[WorkflowD
     for _ in range(TRIES):
         queue_id = resolved.queue_id(names.short_id())
         document = decisions.accept(queue_id, _spec(parts, resolved, queue_id, body=body, digest=digest, key=key))
+        _must_fit(document)
         try:
             stored = await store.insert(document)
         except DuplicateId:
@@ -58,10 +61,22 @@ def preview(parts: Parts, body: Any) -> WorkflowDocument:
 
     Raises:
         Invalid: with all faults.
+        Problem: ``too-large``.
     """
     resolved = parts.resolver.resolve(body, now=datetime.now(UTC))
     queue_id = resolved.queue_id(names.short_id())
-    return decisions.accept(queue_id, _spec(parts, resolved, queue_id, body=body, digest="", key=None))
+    document = decisions.accept(queue_id, _spec(parts, resolved, queue_id, body=body, digest="", key=None))
+    _must_fit(document)
+    return document
+
+
+def _must_fit(document: WorkflowDocument) -> None:
+    """What is accepted is told on queue-events, whose messages have a limit."""
+    size = max(len(decision.to_json()) for decision in document.outbox)
+    if size > MAX_DECISION:
+        raise Problem(
+            "too-large", f"the workflow as it is resolved has {size} bytes, at most {MAX_DECISION} can be told"
+        )
 
 
 def _spec(parts: Parts, resolved: Resolved, queue_id: str, *, body: Any, digest: str, key: str | None) -> Any:

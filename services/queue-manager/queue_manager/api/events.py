@@ -61,6 +61,7 @@ async def _page(parts: Parts, queue_id: str, query: HistoryParameters) -> Respon
 
 async def _stream(parts: Parts, document: WorkflowDocument, after: str | None) -> AsyncIterator[bytes]:
     shown_rev: str | None = None
+    last_end: int | None = None
     said_at = time.monotonic()
     yield b"retry: 2000\n\n"
     while True:
@@ -83,7 +84,9 @@ async def _stream(parts: Parts, document: WorkflowDocument, after: str | None) -
         if chunks:
             said_at = time.monotonic()
             yield b"".join(chunks)
-        if entries and _is_end(document, entries[-1]):
+        # remembered, for the end may be on the page before the document shows it
+        last_end = next((end for entry in reversed(entries) if (end := _ended_attempt(entry)) is not None), last_end)
+        if document.is_ended and last_end == document.status.attempt and len(entries) < MAX_PAGE:
             return
         if len(entries) < MAX_PAGE and not await parts.pause(parts.settings.poll_s):
             return
@@ -93,13 +96,14 @@ def _kind(entry: HistoryEntry) -> str:
     return str(entry.message.get("decision") or entry.message.get("event") or "message")
 
 
-def _is_end(document: WorkflowDocument, entry: HistoryEntry) -> bool:
-    """Whether this is the last word on the workflow as it is: a retry would begin another attempt."""
+def _ended_attempt(entry: HistoryEntry) -> int | None:
+    """The attempt whose end this is, for the workflow; a retry would begin another one."""
     message = entry.message
-    if not document.is_ended or message.get("decision") != DecisionName.ENDED:
-        return False
     payload = message.get("payload", {})
-    return payload.get("step") is None and payload.get("attempt") == document.status.attempt
+    if message.get("decision") != DecisionName.ENDED or payload.get("step") is not None:
+        return None
+    attempt: int | None = payload.get("attempt")
+    return attempt
 
 
 def _message(kind: str, data: bytes, key: str | None = None) -> bytes:

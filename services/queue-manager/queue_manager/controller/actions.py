@@ -14,7 +14,7 @@ from queue_manager import decisions
 from queue_manager.controller.broker import FOR_EVER, Partition
 from queue_manager.controller.event_reader import EventReader
 from queue_manager.controller.jobs import JobCache
-from queue_manager.controller.judgement import Evidence, Verdict, judge
+from queue_manager.controller.judgement import Evidence, Verdict, all_started, judge
 from queue_manager.controller.launch import digest, job_name, job_spec
 from queue_manager.controller.plan import Action, pending_reason, sent_key
 from queue_manager.controller.ports import Ports
@@ -157,7 +157,7 @@ class Actions:
             job=job,
             progressed=await self._progressed(document, spec, launch) if is_failed else frozenset(),
             stopping=document.status.stopping,
-            is_late=action.is_late,
+            is_late=action.is_late and not all_started(document.step(action.step), launch),
         )
         verdict = judge(spec, launch, document.step(action.step), evidence)
         return self._enact(document, action.step, launch, verdict)
@@ -226,6 +226,8 @@ class Actions:
             return
         if is_ahead:
             ordinal.idle_ends = 0
+        if status.reason == "start-failed":  # of the machine: there was no process that could have committed
+            return
         if status.last_exit_at is None or status.last_exit_at >= self._watch.since("kafka"):
             ordinal.idle_ends += more
         ordinal.idle_committed = dict(committed)

@@ -8,7 +8,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -19,6 +19,8 @@ from queue_manager.controller.lease import LeaseKeeper, LeaseLost
 from queue_manager.controller.outbox import Outbox
 from queue_manager.controller.plan import World, make_plan
 from queue_manager.controller.ports import Ports
+from queue_manager.controller.reign import Reign
+from queue_manager.controller.shared import is_told_to_end, never_cancelled
 from queue_manager.controller.watch import AWAY, Watch, waiting_reason
 from queue_manager.controller.work_queue import WorkQueue
 from queue_manager.fold import fold, mark_stalled
@@ -49,25 +51,6 @@ class Limits:
     resync_s: float = 1.0
 
 
-@dataclass(slots=True)
-class _Reign:
-    """What lives as long as the lease is held."""
-
-    work: WorkQueue
-    jobs: JobCache
-    events: EventReader
-    outbox: Outbox
-    actions: Actions
-    documents: dict[str, WorkflowDocument] = field(default_factory=dict)
-    """Open workflows as they were last stored."""
-    placed: set[str] = field(default_factory=set)
-    has_waiting: bool = True
-    """The store may know workflows that wait for a place."""
-    is_loaded: bool = False
-    """All open workflows were seen once: places are counted right."""
-    failures: dict[str, int] = field(default_factory=dict)
-
-
 class Controller:
     """``run`` until cancelled. ``submitted`` and ``nudge`` come from the API of the same process, if there is one.
 
@@ -81,7 +64,7 @@ class Controller:
         self._limits = limits
         self._health = health
         self._on_skip = on_skip
-        self._reign: _Reign | None = None
+        self._reign: Reign | None = None
         self._installation = ""
         self._watch = Watch(ports, health)
         self._lease = LeaseKeeper(ports, self._watch, seconds=limits.lease_s)
@@ -144,13 +127,24 @@ class Controller:
             await asyncio.shield(self._lease.release())
 
     async def _act_safely(self) -> None:
-        """A fault of ours ends a reign, never the controller."""
+        """A fault of ours ends a reign, never the controller.
+
+        In a task of its own: a TaskGroup that fails forgets that it was cancelled, too.
+        """
+        acting = asyncio.create_task(self._act(), name="controller-reign")
         try:
-            await self._act()
-        except* LeaseLost:
+            await asyncio.wait({acting})
+        finally:
+            acting.cancel()
+            await asyncio.wait({acting})
+            self._tell_end(acting)
+
+    def _tell_end(self, acting: "asyncio.Task[None]") -> None:
+        error = None if acting.cancelled() else acting.exception()
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(LeaseLost) is not None:
             _log.warning("lease_lost", owner=self._lease.owner)
-        except* Exception:
-            _log.exception("reign_failed", owner=self._lease.owner)
+        elif error is not None:
+            _log.error("reign_failed", owner=self._lease.owner, exc_info=error)
 
     async def _act(self) -> None:
         reign = self._begin()
@@ -158,19 +152,22 @@ class Controller:
         _log.info("leading", owner=self._lease.owner)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._lease.renew(), name="controller-renew")
-                tasks.create_task(reign.events.run(), name="controller-events")
-                tasks.create_task(reign.outbox.run(), name="controller-outbox")
-                tasks.create_task(self._follow_jobs(reign), name="controller-jobs")
-                tasks.create_task(self._resync(reign), name="controller-resync")
-                for number in range(self._limits.concurrency):
-                    tasks.create_task(self._work(reign), name=f"controller-work-{number}")
+                lasting = {
+                    "renew": self._lease.renew(),
+                    "events": reign.events.run(),
+                    "outbox": reign.outbox.run(),
+                    "jobs": reign.jobs.follow(self._look_at_all),
+                    "resync": self._resync(reign),
+                    **{f"work-{number}": self._work(reign) for number in range(self._limits.concurrency)},
+                }
+                for name, work in lasting.items():
+                    tasks.create_task(never_cancelled(work), name=f"controller-{name}")
         finally:
             self._reign = None
             reign.work.clear()
             await reign.actions.close()
 
-    def _begin(self) -> _Reign:
+    def _begin(self) -> Reign:
         work = WorkQueue()
         jobs = JobCache(self._ports.launcher, installation=self._installation, changed=work.add)
         events = EventReader(
@@ -180,7 +177,7 @@ class Controller:
             wake=work.add_later,
             on_skip=self._on_skip,
         )
-        return _Reign(
+        return Reign(
             work=work,
             jobs=jobs,
             events=events,
@@ -196,12 +193,9 @@ class Controller:
             if document is not None and document.is_ended:
                 reign.work.add(queue_id)
 
-    async def _follow_jobs(self, reign: _Reign) -> None:
-        await reign.jobs.follow(self._look_at_all)
-
     # -- looking for work --------------------------------------------------------------------------------------------
 
-    async def _resync(self, reign: _Reign) -> None:
+    async def _resync(self, reign: Reign) -> None:
         """What other replicas of the API accepted, what a crash left behind, who waits for a place."""
         while True:
             if reign.work.longest_s < STALLED_S:
@@ -224,7 +218,7 @@ class Controller:
                     reign.work.add(queue_id)
             await asyncio.sleep(self._limits.resync_s)
 
-    async def _admit(self, reign: _Reign) -> None:
+    async def _admit(self, reign: Reign) -> None:
         """Give free places to those who wait longest."""
         free = self._limits.max_running - len(reign.placed)
         if not reign.is_loaded or free <= 0 or not reign.has_waiting:
@@ -237,7 +231,7 @@ class Controller:
             reign.work.add(queue_id)
         reign.has_waiting = reign.has_waiting or len(new) > free
 
-    async def _work(self, reign: _Reign) -> None:
+    async def _work(self, reign: Reign) -> None:
         while True:
             queue_id = await reign.work.take()
             try:
@@ -245,7 +239,7 @@ class Controller:
             finally:
                 reign.work.done(queue_id)
 
-    async def _attempt(self, reign: _Reign, queue_id: str) -> None:
+    async def _attempt(self, reign: Reign, queue_id: str) -> None:
         """Reconcile one workflow; whatever goes wrong, it comes again."""
         try:
             await self._reconcile(reign, queue_id)
@@ -253,6 +247,11 @@ class Controller:
             reign.documents.pop(queue_id, None)
             reign.events.give_back(queue_id)
             reign.work.add_later(queue_id, random.uniform(0.001, 0.02))  # noqa: S311 - jitter
+        except asyncio.CancelledError:
+            reign.events.give_back(queue_id)
+            if is_told_to_end():
+                raise
+            self._again_later(reign, queue_id)
         except (StreamForgeError, LauncherError, TimeoutError) as error:
             reign.events.give_back(queue_id)
             await self._note(reign, queue_id, error)
@@ -265,14 +264,14 @@ class Controller:
         else:
             reign.failures.pop(queue_id, None)
 
-    def _again_later(self, reign: _Reign, queue_id: str) -> None:
+    def _again_later(self, reign: Reign, queue_id: str) -> None:
         count = reign.failures.get(queue_id, 0)
         reign.failures[queue_id] = count + 1
         reign.work.add_later(queue_id, min(FIRST_RETRY_S * 2 ** min(count, 10), LONGEST_RETRY_S))
 
     # -- one workflow ------------------------------------------------------------------------------------------------
 
-    async def _reconcile(self, reign: _Reign, queue_id: str) -> None:
+    async def _reconcile(self, reign: Reign, queue_id: str) -> None:
         document = reign.documents.get(queue_id) or await self._ports.store.get(queue_id)
         if document is None:
             reign.events.take(queue_id)
@@ -291,7 +290,7 @@ class Controller:
             document = fold(document, events)
         await self._carry_out(reign, mark_stalled(document, self._ports.clock()) or document)
 
-    async def _carry_out(self, reign: _Reign, document: WorkflowDocument) -> None:
+    async def _carry_out(self, reign: Reign, document: WorkflowDocument) -> None:
         """Plan after plan: changes gather up to one write, effects come after it."""
         queue_id = document.queue_id
         if document.is_ended:  # also while something that is left to do for it fails again and again
@@ -322,7 +321,7 @@ class Controller:
             reign.work.add(queue_id)
         await self._settle(reign, document, plan.wake_at)
 
-    async def _store(self, reign: _Reign, document: WorkflowDocument) -> WorkflowDocument:
+    async def _store(self, reign: Reign, document: WorkflowDocument) -> WorkflowDocument:
         """One write for all changes, if there are any; then the decisions in it go out."""
         queue_id = document.queue_id
         is_due = document.is_ended and reign.outbox.is_due(document)
@@ -337,7 +336,7 @@ class Controller:
         reign.outbox.offer(stored)
         return stored
 
-    async def _settle(self, reign: _Reign, document: WorkflowDocument, wake_at: float | None) -> None:
+    async def _settle(self, reign: Reign, document: WorkflowDocument, wake_at: float | None) -> None:
         """What is to be remembered until something happens."""
         queue_id = document.queue_id
         reign.events.done(queue_id)
@@ -352,17 +351,17 @@ class Controller:
             reign.work.add_later(queue_id, wake_at - self._ports.clock())
         await self._admit(reign)
 
-    def _leave(self, reign: _Reign, queue_id: str) -> None:
+    def _leave(self, reign: Reign, queue_id: str) -> None:
         reign.documents.pop(queue_id, None)
         reign.placed.discard(queue_id)
         reign.actions.sent.pop(queue_id, None)
 
-    def _has_room(self, reign: _Reign, document: WorkflowDocument) -> bool:
+    def _has_room(self, reign: Reign, document: WorkflowDocument) -> bool:
         if document.status.has_place:
             reign.placed.add(document.queue_id)
         return document.queue_id in reign.placed
 
-    def _world(self, reign: _Reign, queue_id: str, *, has_room: bool) -> World:
+    def _world(self, reign: Reign, queue_id: str, *, has_room: bool) -> World:
         return World(
             now=self._ports.clock(),
             has_room=has_room,
@@ -378,7 +377,7 @@ class Controller:
 
     # -- what is away ------------------------------------------------------------------------------------------------
 
-    async def _note(self, reign: _Reign, queue_id: str, error: Exception) -> None:
+    async def _note(self, reign: Reign, queue_id: str, error: Exception) -> None:
         """Say in the workflow why it waits, if the store can be told."""
         reason = waiting_reason(error)
         _log.warning("workflow_waits", queue_id=queue_id, code=reason.code, reason=reason.message)
@@ -393,5 +392,5 @@ class Controller:
             return
         try:
             reign.documents[queue_id] = await self._ports.store.update(changed)
-        except (Stale, TransientError, ConfigurationError):
+        except (Stale, StreamForgeError):
             reign.documents.pop(queue_id, None)

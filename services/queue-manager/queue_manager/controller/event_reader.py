@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from queue_manager.controller.broker import Broker, Line, Tail
-from queue_manager.controller.shared import SharedCall
+from queue_manager.controller.shared import SharedCall, never_cancelled
 from queue_manager.fold import Sent, is_urgent
 from queue_manager.store.interface import HistoryEntry, WorkflowStore
 from streamforge_utils import codec
@@ -22,6 +22,8 @@ PROGRESS_DELAY_S = 0.2
 """How long progress may wait for more of it: one write takes all."""
 GATHER_S = 0.05
 """How long what is kept may wait for more of it."""
+MAX_KEPT = 1000
+"""Entries of one request: what gathered while the store was away must not be one that never comes through."""
 SAVE_S = 1.0
 RETRY_S = 0.5
 CAUGHT_UP_S = 30.0
@@ -94,19 +96,27 @@ class EventReader:
             raise NotConnected(text, code="broker-unreachable") from error
 
     async def kept(self) -> None:
-        """Return when the history has all that was read so far, whatever is read meanwhile."""
+        """Return when the history has all that was read so far, whatever is read meanwhile.
+
+        Raises:
+            TransientError: the store does not take it.
+        """
         so_far = self._taken_in
-        async with self._moved:
-            await self._moved.wait_for(lambda: self._taken_in - len(self._unkept) >= so_far)
+        try:
+            async with asyncio.timeout(CAUGHT_UP_S), self._moved:
+                await self._moved.wait_for(lambda: self._taken_in - len(self._unkept) >= so_far)
+        except TimeoutError as error:
+            raise NotConnected(
+                f"the history was not kept within {CAUGHT_UP_S:g} s", code="store-unreachable"
+            ) from error
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Read, keep and save until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read(), name="events-read")
-            tasks.create_task(self._keep(), name="events-keep")
-            tasks.create_task(self._save(), name="events-save")
+            for name, work in {"read": self._read(), "keep": self._keep(), "save": self._save()}.items():
+                tasks.create_task(never_cancelled(work), name=f"events-{name}")
 
     async def _read(self) -> None:
         tail: Tail | None = None
@@ -167,7 +177,7 @@ class EventReader:
             await self._has_unkept.wait()
             await asyncio.sleep(GATHER_S)
             self._has_unkept.clear()
-            entries = list(self._unkept)
+            entries = self._unkept[:MAX_KEPT]
             try:
                 await self._store.append_history(entries)
             except (TransientError, ConfigurationError) as error:
@@ -178,6 +188,8 @@ class EventReader:
             async with self._moved:
                 del self._unkept[: len(entries)]
                 self._moved.notify_all()
+            if self._unkept:
+                self._has_unkept.set()
 
     async def _save(self) -> None:
         while True:

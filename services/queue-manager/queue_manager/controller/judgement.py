@@ -67,6 +67,12 @@ def words(step: StepStatus, launch: Launch, ordinal: int) -> Ordinal | None:
     return found if found is not None and found.launch == launch.number else None
 
 
+def all_started(step: StepStatus, launch: Launch) -> bool:
+    """Whether every ordinal has said `started` in this launch."""
+    said = [words(step, launch, number) for number in range(launch.replicas)]
+    return all(ordinal is not None and ordinal.is_started for ordinal in said)
+
+
 @dataclass(frozen=True, slots=True)
 class _Trial:
     spec: StepSpec

@@ -22,8 +22,8 @@ class Platform:
 
     env: Mapping[str, str]
     secret_env: Mapping[str, SecretStr]
-    secrets: Mapping[str, SecretStr] = field(default_factory=dict)
-    """``<secret>.<key>`` -> value, for targets that name one."""
+    secrets: Mapping[str, SecretStr] | None = field(default_factory=dict)
+    """``<secret>.<key>`` -> value, for targets that name one; None: the platform has Secrets itself."""
 
     @classmethod
     def of(cls, settings: QueueManagerSettings) -> "Platform":
@@ -54,7 +54,7 @@ class Platform:
         if kafka.user is not None and kafka.password is not None:
             env["KAFKA_USER"] = kafka.user
             secret_env["KAFKA_PASSWORD"] = kafka.password
-        return cls(env, secret_env, _secrets(settings.secrets_file))
+        return cls(env, secret_env, _secrets(settings.secrets_file) if settings.launcher == "process" else None)
 
 
 def _secrets(path: Path) -> dict[str, SecretStr]:
@@ -95,6 +95,7 @@ def job_spec(document: WorkflowDocument, step: StepSpec, launch: Launch, platfor
         image=step.image,
         env={**platform.env, **_environment(document, step, launch)},
         secret_env={**platform.secret_env, **_target_secrets(step, platform)},
+        secret_refs={ref.env: (ref.secret, ref.key) for ref in step.secrets},
         replicas=launch.replicas,
         backoff_limit=step.backoff_limit,
         grace_s=step.grace_s,
@@ -109,7 +110,9 @@ def digest(document: WorkflowDocument, step: StepSpec) -> str:
 
 
 def _target_secrets(step: StepSpec, platform: Platform) -> dict[str, SecretStr]:
-    found = {}
+    found: dict[str, SecretStr] = {}
+    if platform.secrets is None:
+        return found
     for ref in step.secrets:
         name = f"{ref.secret}.{ref.key}"
         if name not in platform.secrets:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from queue_manager.controller.judgement import give_up, words
+from queue_manager.controller.judgement import all_started, give_up, words
 from queue_manager.launcher.interface import JobStatus
 from queue_manager.model import Launch, Reason, StepSpec, StepStatus, Stopping, WorkflowDocument
 
@@ -199,8 +199,7 @@ class _Step:
 
     def _is_late(self) -> bool:
         """Whether not all have started by the deadline; says when to look again."""
-        said = [words(self.step, self.launch, number) for number in range(self.launch.replicas)]
-        if all(ordinal is not None and ordinal.is_started for ordinal in said):
+        if all_started(self.step, self.launch):
             return False
         deadline = max(self.launch.recorded_at, self.world.healthy_since) + self.spec.start_deadline_s
         if self.world.now >= deadline:

@@ -1,8 +1,8 @@
 """One call for all who ask at the same time, for questions whose answer must be younger than the question."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 I = TypeVar("I")  # noqa: E741 - an item
@@ -60,3 +60,19 @@ class SharedCall(Generic[I, R]):
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait([self._runner])
+
+
+def is_told_to_end() -> bool:
+    """Whether somebody cancelled this very task: a CancelledError may also come out of a library's own doings."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def never_cancelled(work: Coroutine[Any, Any, None]) -> None:
+    """Do it; a cancellation that nobody asked for is a fault, where a TaskGroup would take the task for done."""
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        if is_told_to_end():
+            raise
+        raise RuntimeError("it was cancelled by nobody") from error

@@ -28,6 +28,8 @@ class Watch:
         self._ports = ports
         self._health = health
         self._since: dict[str, float] = {}
+        self._has_fallen = False
+        """A part was away since ``recovered`` was called last, were it between two probes."""
 
     @property
     def healthy_since(self) -> float:
@@ -45,12 +47,13 @@ class Watch:
             _log.info("health_changed", part=part, ok=error is None, reason=reason)
         if error is not None:
             self._since[part] = AWAY
+            self._has_fallen = True
         elif self._since.get(part, AWAY) == AWAY:
             self._since[part] = self._ports.clock()
 
     async def run(self, *, recovered: Callable[[], None]) -> None:
         """Until cancelled; ``recovered`` is called when all parts answer again."""
-        was_away, pause = False, FIRST_PROBE_S
+        pause = FIRST_PROBE_S
         while True:
             await asyncio.gather(
                 self._probe("store", self._ports.store.read_offsets),
@@ -58,9 +61,9 @@ class Watch:
                 self._probe("launcher", lambda: self._ports.launcher.get("health-probe")),
             )
             is_away = self.healthy_since == AWAY
-            if was_away and not is_away:
+            if self._has_fallen and not is_away:
+                self._has_fallen = False
                 recovered()
-            was_away = is_away
             pause = min(2 * pause, PROBE_S) if is_away else FIRST_PROBE_S
             await asyncio.sleep(pause if is_away else PROBE_S)
 
@@ -73,6 +76,9 @@ class Watch:
             self.tell(part, TimeoutError(words))
         except (StreamForgeError, LauncherError) as error:
             self.tell(part, error)
+        except Exception as error:  # a fault of ours, or of what answers there, must not end the watch
+            _log.exception("probe_failed", part=part)
+            self.tell(part, error)
         else:
             self.tell(part, None)
 
@@ -80,7 +86,8 @@ class Watch:
 def waiting_reason(error: Exception) -> Reason:
     """Why a workflow waits, when a part did not answer."""
     if isinstance(error, LauncherError):
-        return Reason(code="launcher-unreachable", message=f"{REASONS['launcher-unreachable']}: {error}")
+        code = getattr(error, "code", "launcher-unreachable")
+        return Reason(code=code, message=f"{REASONS[code]}: {error}")
     if isinstance(error, NotConnected | TimeoutError):
         code = getattr(error, "code", "broker-unreachable")
         code = code if code in ("store-unreachable", "broker-unreachable") else "broker-unreachable"

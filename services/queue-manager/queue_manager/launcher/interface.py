@@ -41,6 +41,8 @@ class JobSpec:
     """Environment of every ordinal; the launcher adds `ORDINAL`."""
     secret_env: Mapping[str, SecretStr]
     """Further environment, never shown or logged."""
+    secret_refs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Further environment by name: a Secret of the platform and its key, for a platform that has such."""
     replicas: int
     backoff_limit: int
     """Counted failures that each ordinal may have before the Job fails."""
@@ -126,7 +128,14 @@ class LauncherError(Exception):
 
 
 class LauncherUnavailable(LauncherError):
-    """The platform does not answer, or has no room now. Nothing is known of the call's effect: ask again."""
+    """The platform does not answer, or has no room now. Nothing is known of the call's effect: ask again.
+
+    ``code`` is the reason that a workflow shows while it waits.
+    """
+
+    def __init__(self, message: str, *, code: str = "launcher-unreachable") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class JobExists(LauncherError):

@@ -26,6 +26,7 @@ from queue_manager.launcher.interface import (
 MAX_ANSWER_BYTES = 16_777_216
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 2.0
+CLOSE_S = 1.0
 
 _STATUS = TypeAdapter(JobStatus)
 
@@ -137,8 +138,9 @@ class ProcessLauncher:
         finally:
             self._open.discard(writer)
             writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):  # a frozen node takes nothing from a full buffer
+                    await writer.wait_closed()
 
     async def _line(self, reader: asyncio.StreamReader) -> dict[str, Any]:
         try:
@@ -150,7 +152,10 @@ class ProcessLauncher:
             raise self._unavailable(str(error)) from error
         if not line.endswith(b"\n"):
             raise self._unavailable("it closed the connection")
-        answer: dict[str, Any] = orjson.loads(line)
+        try:
+            answer: dict[str, Any] = orjson.loads(line)
+        except ValueError as error:
+            raise self._unavailable(f"its answer is no JSON: {error}") from error
         if "error" in answer:
             raise _fault(answer["error"])
         return answer

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -108,6 +108,28 @@ async def test_a_stopped_part_stays_away_until_it_is_started(one, tmp_path):
         assert one.ask() is None
         await stack.start("one")
         assert one.ask() is not None
+
+
+async def test_a_part_that_is_stopped_while_it_is_started_stays_away(one, tmp_path):
+    @dataclass(frozen=True)
+    class Slow(ScriptPart):
+        pause: list[float] = field(default_factory=lambda: [0.0])
+
+        def prepare(self):
+            time.sleep(self.pause[0])
+            return super().prepare()
+
+    slow = Slow("slow", one.port)
+    async with running_stack(slow, home=tmp_path) as stack:
+        slow.pause[0] = 0.5
+        await stack.kill("slow")
+        await asyncio.sleep(0.4)  # the pause before a restart is over, the next life is being prepared
+        await stack.stop("slow")
+        await asyncio.sleep(1.0)
+        assert slow.ask() is None
+        slow.pause[0] = 0.0
+        await stack.start("slow")
+        assert slow.ask() is not None
 
 
 async def test_a_part_that_is_stopped_and_started_while_it_waits_for_a_restart_runs_once(one, tmp_path):

@@ -1,6 +1,7 @@
 """Delays between restarts, ports, log files, names of files: what needs no server."""
 
 import json
+import shutil
 import socket
 import struct
 import threading
@@ -80,6 +81,17 @@ def test_a_log_keeps_no_more_than_three_files(tmp_path):
         log.write(f"a line {number:03}\n".encode())
     log.close()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_log_that_could_not_be_opened_again_goes_on_when_it_can(tmp_path):
+    log = RotatingLog(tmp_path / "logs" / "part.log", max_bytes=10)
+    shutil.rmtree(tmp_path / "logs")
+    log.write(b"longer than ten bytes\n")
+    log.write(b"lost, and no error\n")
+    (tmp_path / "logs").mkdir()
+    log.write(b"kept\n")
+    log.close()
+    assert (tmp_path / "logs" / "part.log").read_bytes() == b"kept\n"
 
 
 def test_the_last_line_is_the_last_that_says_something(tmp_path):

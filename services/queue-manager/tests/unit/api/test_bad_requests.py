@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from queue_manager.api import Parts
+from queue_manager.api import Parts, acceptance
 
 GOOD = {
     "symbol": "BTCUSDT",
@@ -219,6 +219,14 @@ async def test_a_body_in_pieces_is_bounded_too(client, parts):
             yield b" " * 100_000
 
     problem(await client.post("/api/v1/workflows", content=pieces()), 413, "too-large")
+
+
+@pytest.mark.parametrize("query", ["", "?dry_run=true"])
+async def test_a_workflow_that_no_message_can_tell_is_refused(client, parts, monkeypatch, query):
+    monkeypatch.setattr(acceptance, "MAX_DECISION", 100)
+    document = problem(await client.post(f"/api/v1/workflows{query}", json=GOOD), 413, "too-large")
+    assert "at most 100 can be told" in document["detail"]
+    assert await created(parts) == 0
 
 
 async def test_all_faults_are_told_at_once(client, parts):

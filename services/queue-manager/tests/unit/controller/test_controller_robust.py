@@ -2,10 +2,12 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from queue_manager import decisions
+from queue_manager.api.events import _stream
 from queue_manager.controller.launch import Platform, job_spec
 from streamforge_utils.errors import ConfigurationError, NotConnected, PermanentError
 
@@ -182,3 +184,113 @@ async def test_a_job_of_another_workflow_that_has_the_name_is_not_asked_for_with
         asked.clear()
         await asyncio.sleep(5)
         assert len(asked) < 20, len(asked)
+
+
+async def test_stray_cancellations_leave_a_controller_that_works(stage, make_step):
+    class Stray(type(stage.broker)):
+        left = 2
+
+        async def create_topics(self, topics):
+            if self.left:
+                self.left -= 1
+                raise asyncio.CancelledError
+            await super().create_topics(topics)
+
+    stage.broker.__class__ = Stray
+    async with stage.running(concurrency=2):
+        ids = [await stage.submit(make_step("loader", writes=("data",))) for _ in range(3)]
+        async with asyncio.timeout(120):
+            for queue_id in ids:
+                await stage.finish(queue_id, "loader")
+                await stage.until_state(queue_id, "finished")
+
+
+async def test_starts_that_fail_are_no_ends_of_a_worker(stage, make_step):
+    stage.launcher._auto_start = False
+    async with stage.running():
+        queue_id = await stage.submit(make_step("loader", writes=("data",)))
+        name = await stage.job(queue_id, "loader")
+        job = stage.launcher._jobs[name]
+        for count, pause in enumerate((0.1, 0.2, 0.4, 0.8, 1.6), start=1):  # Job.not_started, RestartPolicy.delay
+            job.ordinals[0] = replace(job.ordinals[0], disruptions=count, reason="start-failed")
+            job.reason, job.message = "start-failed", "the journal cannot be written"
+            stage.launcher._settle(job)
+            await asyncio.sleep(pause)
+        stage.launcher._auto_start = True
+        if name in stage.launcher._jobs:
+            stage.launcher._settle(job)
+        await asyncio.sleep(3)
+        stage.say(queue_id, "loader", "started")
+        assert (await stage.get(queue_id)).status.state != "failed", (await stage.get(queue_id)).status.reason
+
+
+async def test_a_controller_that_is_cancelled_while_a_reign_fails_ends(stage, make_step):
+    class Tail:
+        def __init__(self, inner):
+            self.inner = inner
+
+        @property
+        def positions(self):
+            return self.inner.positions
+
+        async def read(self, *, timeout_s):
+            return await self.inner.read(timeout_s=timeout_s)
+
+        async def close(self):
+            await asyncio.sleep(2)  # stop_client: up to 2 * STOP_SECONDS and more, Kafka being away
+
+    class Slow(type(stage.broker)):
+        def tail(self, offsets):
+            return Tail(super().tail(offsets))
+
+    stage.broker.__class__ = Slow
+    controller = stage.controller(lease_s=10)
+    task = asyncio.create_task(controller.run())
+    await asyncio.sleep(5)
+    assert controller.is_leading
+    lease = stage.store._lease  # another has taken it (this one was frozen for a while, say)
+    stage.store._lease = type(lease)("another/1/x", lease.epoch + 1, stage.clock() + 8)
+    while any(t.get_name() == "controller-renew" for t in asyncio.all_tasks()):
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(0.5)  # the reign is being unwound
+    task.cancel()  # SIGTERM
+    await asyncio.wait([task], timeout=60)
+    ended, leads = task.done(), controller.is_leading
+    for _ in range(20):
+        if not task.done():
+            task.cancel()
+            await asyncio.sleep(0.5)
+    assert ended, f"still there 60 s after it was told to end, leading: {leads}"
+
+
+@pytest.mark.parametrize("is_between", [False, True])
+async def test_the_stream_ends_though_the_end_came_between_its_two_reads(stage, make_step, is_between):
+    async with stage.running():
+        queue_id = await stage.submit(make_step("loader"))
+        await stage.job(queue_id, "loader")
+        stage.say(queue_id, "loader", "started")
+        await stage.until_state(queue_id, "running")
+
+        class Between:
+            async def get(self, queue_id):
+                return await stage.store.get(queue_id)
+
+            async def history(self, queue_id, **more):
+                nonlocal is_between
+                if is_between:  # the request waits for a thread, or the server is slow: 0.3 s
+                    is_between = False
+                    await stage.finish(queue_id, "loader")
+                    await asyncio.sleep(1)
+                return await stage.store.history(queue_id, **more)
+
+        async def pause(seconds):
+            await asyncio.sleep(seconds)
+            return True
+
+        parts = SimpleNamespace(store=Between(), pause=pause, settings=SimpleNamespace(keep_alive_s=15.0, poll_s=0.5))
+        document = await stage.get(queue_id)
+        if not is_between:
+            asyncio.get_running_loop().create_task(stage.finish(queue_id, "loader"))
+        async with asyncio.timeout(120):
+            async for _ in _stream(parts, document, None):
+                pass

@@ -261,4 +261,4 @@ def test_what_keeps_a_waiting_workflow_is_told_before_its_place(tell):
 
 
 def test_a_reason_of_the_platform_has_no_page_of_ours():
-    assert view.reason(Reason(code="image-pull", message="no such image"))["help"] is None
+    assert view.reason(Reason(code="of-the-platform", message="no such image"))["help"] is None
