@@ -8,11 +8,11 @@ import asyncio
 import hashlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from io import BufferedIOBase
-from typing import cast
+from io import BufferedReader, FileIO
 
 from loader_candles.candle_file import bad_input
 from loader_candles.files_source import Volume
@@ -62,7 +62,7 @@ class Archive:
     def __init__(self, client: WebClient, series: Series) -> None:
         self._client = client
         self._series = series
-        self._file: BufferedIOBase | None = None  # of the volume given last, or half of the one to come
+        self._file: FileIO | None = None  # of the volume given last, or half of the one to come
         self._coming = ""
         self._tag = ""
 
@@ -75,7 +75,7 @@ class Archive:
 
         Raises:
             ConfigurationError: a day's file is missing, or a file is not what its CHECKSUM says (``bad-input``).
-            TransientError: away; the next call resumes the download.
+            TransientError: away, or no room on the disk; the next call resumes the download.
         """
         start = _day(self._series.start_ms) if name is None else Period.of_name(name).end
         month, day = Period(start, is_month=True), Period(start, is_month=False)
@@ -109,16 +109,26 @@ class Archive:
         expected = await self._checksum(name, path)
         if expected is None:
             return None
-        if self._coming != name or self._file is None:
-            self._discard()
-            self._file, self._coming = cast(BufferedIOBase, tempfile.TemporaryFile()), name
-        await self._download(name, path, self._file)
-        found = await asyncio.to_thread(_sha256, self._file)
+        file = self._part(name)
+        is_fresh = await self._download(name, path, file)
+        with _keeping(name):
+            found = await asyncio.to_thread(_sha256, file)
         if found != expected:
             self._discard()
-            raise bad_input(name, None, f"wrong checksum: SHA-256 {found}, its CHECKSUM says {expected}")
-        file, self._coming, self._tag = self._file, "", ""
-        return Volume(name, lambda: file)
+            what = f"wrong checksum: SHA-256 {found}, its CHECKSUM says {expected}"
+            raise bad_input(name, None, what) if is_fresh else TransientError(f"{name}: {what}; it is loaded anew")
+        self._coming = self._tag = ""
+        return Volume(name, lambda: BufferedReader(file))
+
+    def _part(self, name: str) -> FileIO:
+        """What is there already of a file; empty at first."""
+        if self._coming != name or self._file is None:
+            self._discard()
+            with _keeping(name):
+                # Without a buffer: what a full disk refused must not be written again by the next seek or close.
+                self._file = tempfile.TemporaryFile(buffering=0)
+            self._coming = name
+        return self._file
 
     async def _checksum(self, name: str, path: str) -> str | None:
         answer = await self._client.get(f"{path}.CHECKSUM")
@@ -129,24 +139,28 @@ class Archive:
             raise bad_input(f"{name}.CHECKSUM", None, f"no SHA-256 (status {answer.status})")
         return match[1].decode().lower()
 
-    async def _download(self, name: str, path: str, file: BufferedIOBase) -> None:
-        done = file.seek(0, 2)
+    async def _download(self, name: str, path: str, file: FileIO) -> bool:
+        """Completes the file; False when the server says that it has no bytes behind those that are there."""
+        with _keeping(name):
+            done = file.seek(0, 2)
         headers = {"range": f"bytes={done}-", "if-range": self._tag} if done and self._tag else {}
         async with self._client.stream(path, headers=headers) as response:
-            if response.status_code == 404:
+            status = response.status_code
+            if status == 416 and headers:
+                return False
+            if status == 404:
                 raise bad_input(name, None, "is missing in the archive, its CHECKSUM is there")
-            if not self._resumes(response.status_code, response.headers, done):
-                file.seek(0)
-                file.truncate()
-            if response.status_code not in (200, 206):
-                raise ConfigurationError(f"{response.url}: status {response.status_code}", code="bad-input")
+            if status not in (200, 206):
+                raise ConfigurationError(f"{response.url}: status {status}", code="bad-input")
+            if not self._resumes(status, response.headers, done):
+                with _keeping(name):
+                    file.seek(0)
+                    file.truncate()
             self._tag = response.headers.get("etag", "")
             async for chunk in response.aiter_raw():
-                try:
-                    file.write(chunk)
-                    file.flush()
-                except OSError as error:
-                    raise TransientError(f"{name} cannot be kept in {tempfile.gettempdir()}: {error}") from error
+                with _keeping(name):
+                    _write(file, chunk)
+        return True
 
     def _resumes(self, status: int, headers: Mapping[str, str], done: int) -> bool:
         return status == 206 and headers.get("content-range", "").startswith(f"bytes {done}-")
@@ -157,7 +171,23 @@ class Archive:
             file.close()
 
 
-def _sha256(file: BufferedIOBase) -> str:
+@contextmanager
+def _keeping(name: str) -> Iterator[None]:
+    """Around all that touches the temporary file: a disk that is full or fails is waited for."""
+    try:
+        yield
+    except OSError as error:
+        folder = tempfile.tempdir or "a temporary folder"
+        raise TransientError(f"{name} cannot be kept in {folder}: {error}") from error
+
+
+def _write(file: FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:  # a disk that is nearly full takes a part
+        rest = rest[file.write(rest) :]
+
+
+def _sha256(file: FileIO) -> str:
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)

@@ -5,6 +5,7 @@ Blocking: the caller runs ``take`` and ``close`` in a thread. Knows nothing of w
 
 import errno
 import gzip
+import lzma
 import threading
 import zipfile
 import zlib
@@ -24,7 +25,10 @@ _BROKEN = (
     EOFError,
     gzip.BadGzipFile,
     zlib.error,
+    lzma.LZMAError,
     zipfile.BadZipFile,
+    ValueError,
+    IndexError,
     RuntimeError,
     NotImplementedError,
     OSError,

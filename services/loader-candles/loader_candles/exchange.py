@@ -12,7 +12,7 @@ from typing import Any
 from loader_candles import klines
 from loader_candles.candle_file import bad_input
 from loader_candles.series import FOREVER, Series
-from loader_candles.web_client import Answer, WebClient
+from loader_candles.web_client import Answer, WebClient, whole_number
 from streamforge_utils import codec
 from streamforge_utils.errors import ConfigurationError, PermanentError, TransientError, shown
 
@@ -115,8 +115,8 @@ class Exchange:
         return told
 
     def _note_weight(self, answer: Answer) -> None:
-        used = answer.headers.get(_USED_WEIGHT, "")
-        if used.isdigit() and int(used) + _WEIGHT > self._budget:
+        used = whole_number(answer.headers.get(_USED_WEIGHT, ""))
+        if used is not None and used + _WEIGHT > self._budget:
             # The count starts anew with every minute of the exchange's clock.
             self._free_at = self._clock() + 60 - self.now_ms() / 1000 % 60
 
@@ -125,7 +125,5 @@ class Exchange:
         url = self._client.base_url + path
         if code in _TRY_AGAIN:
             return TransientError(f"{url}: {shown(text)} ({code})")
-        if status == 403:
-            return TransientError(f"{url}: refused by the exchange's firewall (403)", retry_after=60)
         what = f"refuses {self._series.symbol} {self._series.interval}: {shown(text)} ({code})" if code else "no klines"
         return ConfigurationError(f"{url}: {what}, status {status}", code="bad-input")

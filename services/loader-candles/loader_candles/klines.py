@@ -48,6 +48,7 @@ _STREAM_FIELDS = itemgetter("t", "o", "h", "l", "c", "v", "T", "q", "n", "V", "Q
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # As milliseconds these bounds are 1973 to 5138, as microseconds again; seconds and nanoseconds lie outside of both.
 _MIN_MS, _MIN_US, _MAX_US = 10**11, 10**14, 10**17
+_MAX_TRADES = 2**63 - 1  # what 64 bits hold: a larger one cannot be written as JSON
 
 
 def milliseconds(cell: Any) -> int:
@@ -82,15 +83,15 @@ def candle(cells: Cells, series: Series) -> dict[str, Any]:
     """The record of one kline: the values of ``COLUMNS``, as texts, bytes or numbers.
 
     Raises:
-        ValueError: a value that is no number, or not of the series' interval; the message names the column.
+        ValueError: a value that is no number or too large, or not of the interval; the message names the column.
     """
     try:
         opened, o, h, low, c, v, closed, q, n, tb, tq = cells
         open_time, close_time, trades = milliseconds(opened), milliseconds(closed), int(n)
         o, h, low, c, v, q, tb, tq = float(o), float(h), float(low), float(c), float(v), float(q), float(tb), float(tq)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(_fault(cells)) from error
-    if not isfinite(o + h + low + c + v + q + tb + tq):
+    if not (isfinite(o + h + low + c + v + q + tb + tq) and 0 <= trades <= _MAX_TRADES):
         raise ValueError(_fault(cells))
     if open_time % series.interval_ms or close_time - open_time >= series.interval_ms:
         raise ValueError(f"open_time {open_time} to close_time {close_time} is no candle of {series.interval}")
@@ -155,14 +156,20 @@ def _canonical(name: str) -> str:
 
 def _fault(cells: Cells) -> str:
     for name, cell in zip(COLUMNS, cells, strict=False):
-        read = milliseconds if name in {"open_time", "close_time"} else int if name == "trades" else float
-        try:
-            is_good = isfinite(read(cell))
-        except (ValueError, TypeError):
-            is_good = False
-        if not is_good:
-            return f"{name} is no {'time' if read is milliseconds else 'number'}: {_text(cell)[:40]!r}"
+        if fault := _cell_fault(name, cell):
+            return f"{name} {fault}: {_text(cell)[:40]!r}"
     return f"{len(cells)} values instead of {len(COLUMNS)}"
+
+
+def _cell_fault(name: str, cell: Any) -> str | None:
+    read = milliseconds if name in {"open_time", "close_time"} else int if name == "trades" else float
+    try:
+        value = read(cell)
+    except (ValueError, TypeError, OverflowError):
+        return "is no time" if read is milliseconds else "is no number"
+    if name == "trades":
+        return None if 0 <= value <= _MAX_TRADES else f"is not from 0 to {_MAX_TRADES}"
+    return None if isfinite(value) else "is no number"
 
 
 def _text(cell: Any) -> str:

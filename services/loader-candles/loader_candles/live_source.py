@@ -11,9 +11,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 
 from loader_candles import addresses, klines
-from loader_candles.candle_file import bad_input
 from loader_candles.exchange import MAX_PAGE, Exchange
 from loader_candles.series import FOREVER, Series
+from loader_candles.web_client import PASSING
 from streamforge_utils import codec
 from streamforge_utils.errors import ConfigurationError, NotConnected, PermanentError, shown
 from streamforge_utils.pipeline import Delivery
@@ -21,7 +21,7 @@ from streamforge_utils.pipeline import Delivery
 PATIENCE_S = 10.0
 """How long after its end a candle may come by the stream, before the REST interface is asked for it."""
 _CLOSE_TIMEOUT_S = 1.0  # with unread messages in the way the exchange's farewell is never seen
-_LIMITED = (403, 418, 429)
+_GARBLED_WAIT_S = 5.0  # the exchange allows 300 connections in five minutes
 
 
 class Report(Protocol):
@@ -63,6 +63,7 @@ class LiveSource:
         """Up to where the REST interface has to be asked; None: nothing is missing."""
         self._held: dict[str, Any] | None = None
         """A candle of the stream that waits for those before it."""
+        self._garbled = 0
 
     async def open(self, position: Any | None) -> None:
         """Connects to both. At the start: from the candle of this moment on.
@@ -83,7 +84,7 @@ class LiveSource:
             raise ConfigurationError(f"{self._url}: {error}") from error
         except InvalidStatus as error:
             status = error.response.status_code
-            if 300 <= status < 500 and status not in _LIMITED:
+            if 300 <= status < 500 and status not in PASSING:
                 raise ConfigurationError(f"{self._url}: status {status}, no stream is there") from error
             raise NotConnected(f"{self._url}: refused with status {status}", retry_after=60) from error
         except (OSError, WebSocketException) as error:
@@ -95,8 +96,9 @@ class LiveSource:
         """The next closed candle, or a page of those that were missed.
 
         Raises:
-            NotConnected: the stream has ended.
+            NotConnected: the stream has ended, or gave what is no event.
             TransientError: the REST interface is away; nothing is given before the gap is filled.
+            ConfigurationError: an answer of the REST interface is not what it should be.
         """
         if not self._is_told:  # a restart must begin here, not at its own moment
             self._is_told = True
@@ -178,4 +180,10 @@ class LiveSource:
                 return None
             return klines.candle_of_stream(kline, self._series)
         except (PermanentError, ValueError, KeyError, AttributeError) as error:
-            raise bad_input(self._url, None, f"not a kline event ({error}): {shown(message)}") from error
+            raise self._unusable(f"not a kline event ({shown(error)}): {shown(message)}") from error
+
+    def _unusable(self, what: str) -> NotConnected:
+        """For a message of which a new connection may know better; what it held comes from the REST interface."""
+        self._garbled += 1
+        self._report(f"{self._url}: {what}; connecting again", garbled=self._garbled)
+        return NotConnected(f"{self._url}: {what}", retry_after=_GARBLED_WAIT_S)

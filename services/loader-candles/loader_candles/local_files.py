@@ -36,7 +36,8 @@ class LocalFiles:
         """Looks the files up.
 
         Raises:
-            ConfigurationError: no such file, one outside of the roots, or one of another symbol or interval.
+            ConfigurationError: no such file, one outside of the roots, one of another symbol or interval, or one whose
+                name is not UTF-8.
         """
         paths = await asyncio.to_thread(self._paths)
         try:
@@ -65,6 +66,8 @@ class LocalFiles:
         found = [self._pattern] if os.path.lexists(self._pattern) else sorted(glob.glob(self._pattern, recursive=True))
         if not found:
             raise bad_input(self._pattern, None, "no such file (the loader's machine is meant, not the client's)")
+        for path in found:
+            _check_name(path)
         return [Path(path) for path in found]
 
     def _volume(self, path: Path) -> Volume:
@@ -79,6 +82,15 @@ class LocalFiles:
                 if match[part] != wanted:
                     raise bad_input(name, None, f"by its name of {part} {match[part]}, the workflow's is {wanted}")
         return Volume(name, partial(_opened, real))
+
+
+def _check_name(path: str) -> None:
+    name = os.fsencode(path)
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        # Neither a position nor a message can carry the name as it is.
+        raise bad_input(name.decode(errors="backslashreplace"), None, "the name is not UTF-8: rename it") from error
 
 
 def _opened(path: Path) -> BufferedIOBase:

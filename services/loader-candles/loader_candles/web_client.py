@@ -10,13 +10,23 @@ from loader_candles import addresses
 from streamforge_utils.errors import ConfigurationError, TransientError, shown
 
 _MAX_BODY = 16 * 1024 * 1024
-_DEFAULT_WAIT_SECONDS = {429: 60.0, 418: 120.0}
-"""When the exchange names no time: 429 = slow down, 418 = banned for not having slowed down."""
+_LIMITS = {
+    403: ("refused by the exchange's firewall", 60.0),
+    418: ("the exchange limits requests", 120.0),
+    429: ("the exchange limits requests", 60.0),
+}
+"""What was said, and how long to wait when no time is named; 418 = banned for not having slowed down after 429."""
+_LATER = frozenset({408, 425})
+"""Timed out on the way, too early."""
+PASSING = _LATER | _LIMITS.keys()
+"""Refusals below 500 that say nothing about the request."""
+_SHORTEST_WAIT_SECONDS = 1.0  # a limit that ends at once would be asked again without a pause
+_LONGEST_WAIT_SECONDS = 3 * 86_400.0  # the longest ban of the exchange
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; neither 429, 418 nor 5xx."""
+    """A whole answer; neither of ``PASSING`` nor 5xx."""
 
     status: int
     headers: Mapping[str, str]
@@ -81,6 +91,12 @@ class WebClient:
             raise TransientError(f"{url} does not answer: {shown(error) or type(error).__name__}") from error
 
 
+def whole_number(header: str) -> float | None:
+    """The whole number that a header names; None when it names none."""
+    # Digits of other scripts, as a superscript two, are digits to Python and yet no number; float takes any length.
+    return float(header) if header.isascii() and header.isdecimal() else None
+
+
 def _check_peer(url: str, response: httpx.Response) -> None:
     """Where the answer came from: the name may have had another address than when it was checked."""
     stream = response.extensions.get("network_stream")
@@ -91,9 +107,12 @@ def _check_peer(url: str, response: httpx.Response) -> None:
 
 def _check_status(url: str, response: httpx.Response) -> None:
     status = response.status_code
-    if status in _DEFAULT_WAIT_SECONDS:
-        named = response.headers.get("retry-after", "")
-        wait = float(named) if named.isdigit() else _DEFAULT_WAIT_SECONDS[status]
-        raise TransientError(f"{url}: the exchange limits requests ({status}), wait {wait:.0f} s", retry_after=wait)
+    if status in _LIMITS:
+        what, default = _LIMITS[status]
+        named = whole_number(response.headers.get("retry-after", ""))
+        wait = default if named is None else min(max(named, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)
+        raise TransientError(f"{url}: {what} ({status}), wait {wait:.0f} s", retry_after=wait)
+    if status in _LATER:
+        raise TransientError(f"{url}: the server asks to try again ({status})")
     if status >= 500:
         raise TransientError(f"{url}: the server has a fault ({status})")

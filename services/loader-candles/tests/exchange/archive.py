@@ -13,6 +13,8 @@ class Archive:
         self.files: dict[str, bytes] = {}
         self.cuts: dict[str, list[int]] = {}
         """Path -> after how many bytes the next answers break off."""
+        self.unended: dict[str, int] = {}
+        """Path -> how many of the next answers name no length and break off behind their last byte."""
 
     def publish(self, symbol: str, interval: str, period: str, rows: Sequence[Sequence[str]]) -> str:
         folder = "daily" if period.count("-") == 2 else "monthly"
@@ -29,3 +31,9 @@ class Archive:
         """After how many bytes this answer breaks off."""
         cuts = self.cuts.get(path)
         return cuts.pop(0) if cuts else None
+
+    def is_unended(self, path: str) -> bool:
+        """Whether the end of this answer never comes."""
+        left = self.unended.get(path, 0)
+        self.unended[path] = max(0, left - 1)
+        return left > 0

@@ -21,7 +21,7 @@ from .streams import Streams
 
 @dataclass(slots=True)
 class Fault:
-    """What the next requests under ``path`` are answered with instead."""
+    """What the next requests whose path begins with the pattern ``path`` are answered with instead."""
 
     path: str
     status: int
@@ -94,7 +94,7 @@ class ExchangeServer:
 
     def _fault(self, request: Request) -> Response | None:
         for fault in self._faults:
-            if fault.times and request.url.path.startswith(fault.path):
+            if fault.times and re.match(fault.path, request.url.path):
                 fault.times -= 1
                 return self._json(fault.body, fault.status, fault.headers)
         return None
@@ -110,16 +110,22 @@ class ExchangeServer:
         tag = f'"{hashlib.md5(content).hexdigest()}"'
         wanted = re.match(r"bytes=(\d+)-", request.headers.get("range", ""))
         start = int(wanted[1]) if wanted and request.headers.get("if-range") == tag else 0
+        if start >= len(content):
+            return Response(status_code=416, headers={"content-range": f"bytes */{len(content)}"})
         headers = {"etag": tag, "content-length": str(len(content) - start)}
         if start:
             headers["content-range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        cut = self.archive.cut(path)
-        return StreamingResponse(self._chunks(content[start:], cut), 206 if start else 200, headers)
+        cut, is_unended = self.archive.cut(path), self.archive.is_unended(path)
+        if is_unended:
+            del headers["content-length"]
+        return StreamingResponse(self._chunks(content[start:], cut, is_unended), 206 if start else 200, headers)
 
-    async def _chunks(self, content: bytes, cut: int | None) -> AsyncIterator[bytes]:
+    async def _chunks(self, content: bytes, cut: int | None, is_unended: bool) -> AsyncIterator[bytes]:
         for offset in range(0, len(content) if cut is None else cut, 4096):
             yield content[offset : offset + 4096]
             await asyncio.sleep(0)
+        if is_unended:
+            raise ConnectionAbortedError
         # Less than the length that was announced: the server ends the connection.
 
 

@@ -1,4 +1,7 @@
+import contextlib
 import gzip
+import resource
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -105,6 +108,86 @@ async def test_a_broken_download_is_resumed_where_it_broke(exchange, publish, so
     await reader.close()
 
 
+def asked_ranges(exchange):
+    return [request.partition(" ")[2] for request in exchange.requests if not request.endswith("SUM")]
+
+
+async def test_a_connection_that_breaks_behind_the_last_byte_costs_no_byte(
+    exchange, publish, source, series, rows, record
+):
+    publish(START, 1)
+    path = next(path for path in exchange.archive.files if path.endswith(".zip"))
+    exchange.archive.unended[path] = 1
+    reader = source(series)
+    await reader.open(None)
+    with pytest.raises(TransientError, match="does not answer"):
+        await reader.read(5000)
+    assert (await reader.read(5000)).values == [record(row) for row in rows(1440)]
+    assert asked_ranges(exchange) == ["", f"bytes={len(exchange.archive.files[path])}-"]
+    await reader.close()
+
+
+async def test_a_part_that_cannot_be_resumed_is_discarded(exchange, publish, source, series, rows, record):
+    publish(START, 1)
+    path = next(path for path in exchange.archive.files if path.endswith(".zip"))
+    exchange.archive.cuts[path] = [8192]
+    reader = source(series)
+    await reader.open(None)
+    with pytest.raises(TransientError, match="does not answer"):
+        await reader.read(5000)
+    exchange.fail(f"{path}$", 416)
+    with pytest.raises(TransientError, match=r"wrong checksum: .* loaded anew"):
+        await reader.read(5000)
+    assert (await reader.read(5000)).values == [record(row) for row in rows(1440)]
+    assert asked_ranges(exchange) == ["", "bytes=8192-", ""]
+    await reader.close()
+
+
+@contextlib.contextmanager
+def room_for(size):
+    """No file of this process grows beyond ``size`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room", [0, 10])
+async def test_a_full_disk_is_told_and_waited_out(room, exchange, publish, source, series, rows, record):
+    publish(START, 1)
+    path = next(path for path in exchange.archive.files if path.endswith(".zip"))
+    done = (len(exchange.archive.files[path]) - 1) // 4096 * 4096
+    exchange.archive.cuts[path] = [done]  # what is left is less than any buffer
+    reader = source(series)
+    await reader.open(None)
+    with pytest.raises(TransientError, match="does not answer"):
+        await reader.read(5000)
+    with room_for(done + room):
+        for _ in range(3):
+            with pytest.raises(TransientError, match=r"2025-08-01\.zip cannot be kept in .*: \[Errno \d+\]"):
+                await reader.read(5000)
+    assert (await reader.read(5000)).values == [record(row) for row in rows(1440)]
+    assert asked_ranges(exchange) == ["", f"bytes={done}-", *[f"bytes={done + room}-"] * 3]
+    await reader.close()
+
+
+async def test_a_folder_for_downloads_that_is_away_is_waited_for(
+    publish, source, series, rows, record, monkeypatch, tmp_path
+):
+    publish(START, 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "later"))
+    reader = source(series)
+    await reader.open(None)
+    for _ in range(2):
+        with pytest.raises(TransientError, match=r"cannot be kept in .*later: "):
+            await reader.read(5000)
+    (tmp_path / "later").mkdir()
+    assert (await reader.read(5000)).values == [record(row) for row in rows(1440)]
+    await reader.close()
+
+
 async def test_a_file_that_changed_under_a_download_is_taken_from_its_start(
     exchange, publish, source, series, rows, values
 ):
@@ -120,15 +203,17 @@ async def test_a_file_that_changed_under_a_download_is_taken_from_its_start(
     await reader.close()
 
 
-@pytest.mark.parametrize("status", [503, 429])
-async def test_a_server_in_trouble_is_transient(status, exchange, publish, source, series):
+@pytest.mark.parametrize("path", [r"/data/.*\.CHECKSUM$", r"/data/.*\.zip$"], ids=["checksum", "zip"])
+@pytest.mark.parametrize(("status", "wait"), [(503, None), (429, 60), (403, 60), (408, None), (425, None)])
+async def test_a_server_in_trouble_is_transient(status, wait, path, exchange, publish, source, series):
     publish(START, 1)
-    exchange.fail("/data", status, times=2)
+    exchange.fail(path, status, times=2)
     reader = source(series)
     await reader.open(None)
     for _ in range(2):
-        with pytest.raises(TransientError):
+        with pytest.raises(TransientError) as failure:
             await reader.read(5000)
+        assert failure.value.retry_after == wait
     assert len((await reader.read(5000)).values) == 1440
     await reader.close()
 

@@ -220,16 +220,80 @@ async def test_an_unknown_symbol_is_told(source, live, coming):
     await reader.close()
 
 
-@pytest.mark.parametrize("message", ["{", "[]", '{"e":"kline","k":{"x":true,"s":"ETHUSDT","i":"1m"}}', b"\xff\x00"])
-async def test_a_message_that_is_no_event_is_told(message, exchange, source, coming):
+@pytest.mark.parametrize("status", [403, 408, 425, 429])
+async def test_a_stream_that_is_refused_for_now_is_not_connected(status, exchange, source, coming):
+    exchange.ws_url = exchange.base_url.replace("http://", "ws://") + "/data"
+    exchange.fail("/data", status)
+    reader = source()
+    with pytest.raises(NotConnected, match=f"refused with status {status}") as failure:
+        await reader.open(None)
+    assert failure.value.retry_after == 60
+    with pytest.raises(ConfigurationError, match="no stream is there"):
+        await reader.open(None)
+    await reader.close()
+
+
+def kline(**fields):
+    return json.dumps({"e": "kline", "k": {"x": True, "s": "BTCUSDT", "i": "1m"} | fields})
+
+
+GARBLED = {
+    "cut": "{",
+    "no object": "[]",
+    "binary": b"\xff\x00",
+    "no kline": '{"e":"kline"}',
+    "other symbol": kline(s="ETHUSDT" * 1000),
+    "no numbers": kline(t=START, T=START + MINUTE - 1, n=1, **dict.fromkeys("ohlcvqVQ", "garbage")),
+    "absurd number": kline(t=START, T=START + MINUTE - 1, n=2**63, **dict.fromkeys("ohlcvqVQ", "1")),
+}
+
+
+@pytest.mark.parametrize("message", GARBLED.values(), ids=GARBLED)
+async def test_a_garbled_message_is_reported_and_its_candle_comes_from_the_rest_interface(
+    message, exchange, source, coming, close, record, reports
+):
+    reader = source()
+    await reader.open(None)
+    await reader.read(10)
+    for count in (1, 2):
+        reading = asyncio.create_task(reader.read(10))
+        await connected(exchange)
+        await exchange.streams.push(message)
+        await exchange.streams.push(message)
+        with pytest.raises(NotConnected, match="not a kline event") as failure:
+            await reading
+        assert failure.value.retry_after >= 1
+        assert len(failure.value.message) < 1000
+        assert reports == [{"garbled": each} for each in range(1, count + 1)]
+        await reader.close()
+        await reader.open({"next": START})
+    await close(coming[:2], is_sent=False)
+    exchange.market.advance(2000)
+    assert await take(reader, 2) == [record(row) for row in coming[:2]]
+    reading = asyncio.create_task(take(reader, 1))
+    await close(coming[2:3])
+    assert await reading == [record(coming[2])]
+    await reader.close()
+
+
+async def test_a_candle_that_is_garbled_in_the_rest_interface_too_is_told(exchange, source, coming, close):
     reader = source()
     await reader.open(None)
     await reader.read(10)
     reading = asyncio.create_task(reader.read(10))
     await connected(exchange)
-    await exchange.streams.push(message)
-    with pytest.raises(ConfigurationError, match="not a kline event"):
+    while not any("klines" in request for request in exchange.requests):
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)  # nothing was missing; now the stream is listened to
+    await close([[*coming[0][:4], "garbage", *coming[0][5:]]])
+    with pytest.raises(NotConnected, match="not a kline event"):
         await reading
+    await reader.close()
+    exchange.market.advance(2000)
+    await reader.open({"next": START})
+    with pytest.raises(ConfigurationError, match="row 1: close is no number: 'garbage'") as failure:
+        await reader.read(10)
+    assert failure.value.code == "bad-input"
     await reader.close()
 
 

@@ -50,9 +50,16 @@ async def test_cut_at_any_delivery_the_rest_follows_exactly(market, source, seri
         (429, {"retry_after": "7"}, 7),
         (418, {"retry_after": "120"}, 120),
         (429, {}, 60),
+        (429, {"retry_after": "0"}, 1),
+        (418, {"retry_after": "0"}, 1),
+        (429, {"retry_after": "\u00b2"}, 60),
+        (418, {"retry_after": "9" * 400}, 3 * 86_400),
+        (400, {"code": -1003, "x_mbx_used_weight_1m": "\u00b2"}, None),
         (500, {}, None),
         (503, {}, None),
         (403, {}, 60),
+        (408, {}, None),
+        (425, {}, None),
     ],
 )
 async def test_a_limit_or_fault_is_transient_and_the_next_read_goes_on(

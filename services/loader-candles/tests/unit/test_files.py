@@ -256,15 +256,6 @@ async def test_a_truncated_gz_gives_its_rows_and_then_says_where_it_ends(source,
     assert f"a.csv.gz, line {found + 1}: cannot be read (truncated or damaged?)" in error.message
 
 
-async def test_a_damaged_zip_is_told(source, write, rows, drain):
-    path = write("a.zip", rows(1440))
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-    with pytest.raises(ConfigurationError, match=r"a\.zip, line \d+: "):
-        await drain(source(path))
-
-
 async def test_a_zip_of_several_files_is_refused(source, drain, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.csv", "x")
