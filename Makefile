@@ -1,7 +1,7 @@
 # StreamForge on one machine. Needs Linux (or macOS), Python >= 3.11, make and git; everything else is fetched here.
 .DEFAULT_GOAL := help
 .SHELLFLAGS := -eu -c
-.PHONY: help demo test unit check up down clean bench lock
+.PHONY: help demo test test-kubernetes unit check up down clean bench lock
 # Goals share one environment and one stack: one after the other.
 .NOTPARALLEL:
 
@@ -12,13 +12,17 @@ STACK := $(BIN)/python -m streamforge_local
 
 help: ## this text
 	@echo "make <goal>:"
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
 
 demo: $(READY) ## the whole platform at work: a workflow from the request to its candles
 	@$(STACK) demo
 
 test: $(READY) ## every test, with real servers; coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+test-kubernetes: $(READY) ## the launcher for a cluster on a real control plane (Go builds it once, ten minutes)
+	@$(BIN)/python -m streamforge_local.kubernetes
+	@STREAMFORGE_TEST_KUBERNETES=1 $(BIN)/python -m pytest tests/kubernetes
 
 unit: $(READY) ## the tests that need no server
 	@$(BIN)/python -m pytest -m "not integration and not faults"

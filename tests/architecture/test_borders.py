@@ -19,6 +19,9 @@ JSON_ALLOWED = {
     QUEUE_MANAGER + "api/bodies.py": "requests are read strictly: no key twice, no NaN, which fast decoders let pass",
     QUEUE_MANAGER + "api/schema.py": "writes the API's description for people, indented",
     QUEUE_MANAGER + "launcher/process.py": "the local node's wire format, which is not StreamForge's",
+    QUEUE_MANAGER + "launcher/kubernetes/api.py": "the API server's JSON, which is not StreamForge's",
+    QUEUE_MANAGER + "launcher/kubernetes/follow.py": "the same, line by line",
+    QUEUE_MANAGER + "launcher/kubernetes/settings.py": "variables that hold JSON",
     "services/dummy-service/dummy_service/debug_producer.py": "prints JSON for people",
     "services/dummy-service/debug_producer.py": "prints JSON for people",
 }

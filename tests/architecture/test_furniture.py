@@ -88,7 +88,7 @@ def test_patterns_of_the_user_s_rights_are_what_their_names_look_like(manifests)
 
 def test_jobs_call_goals_that_the_makefile_has(root, jobs):
     makefile = (root / "Makefile").read_text()
-    goals = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE)) | set(
+    goals = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)) | set(
         re.findall(r"^READY := (\S+)", makefile, re.MULTILINE)
     )
     lines = [line for job in jobs.values() for line in job.get("script", [])]
@@ -114,7 +114,10 @@ def test_the_development_container_builds_from_a_file_that_is_there(root):
 
 
 def test_every_yaml_json_and_toml_file_can_be_read(texts):
-    readers = {".yaml": yaml.safe_load, ".yml": yaml.safe_load, ".json": json.loads, ".toml": tomllib.loads}
+    def documents(text):
+        return list(yaml.safe_load_all(text))
+
+    readers = {".yaml": documents, ".yml": documents, ".json": json.loads, ".toml": tomllib.loads}
     read = 0
     for name, text in texts.items():
         reader = next((reader for ending, reader in readers.items() if name.endswith(ending)), None)

@@ -25,6 +25,8 @@ from queue_manager.controller.controller import Controller, Limits
 from queue_manager.controller.launch import Platform
 from queue_manager.controller.ports import Ports
 from queue_manager.launcher.interface import Launcher
+from queue_manager.launcher.kubernetes.launcher import KubernetesLauncher
+from queue_manager.launcher.kubernetes.settings import KubernetesSettings
 from queue_manager.launcher.process import ProcessLauncher
 from queue_manager.pinger import KafkaPinger
 from queue_manager.resolve import Limits as RequestLimits
@@ -212,7 +214,11 @@ def _missing(health: Health) -> dict[str, str]:
 
 def _launcher(settings: QueueManagerSettings) -> Launcher:
     """The launcher that the settings name; a further one is a further line here."""
-    return {"process": lambda: ProcessLauncher(settings.node_socket)}[settings.launcher]()
+    if settings.launcher == "kubernetes":
+        # the values in it are the queue-manager's own: a worker gets them from the namespace's ConfigMap
+        shared = frozenset(Platform.of(settings).env)
+        return KubernetesLauncher(read_settings(KubernetesSettings), shared=shared)
+    return ProcessLauncher(settings.node_socket)
 
 
 def _bound(settings: QueueManagerSettings) -> socket.socket:

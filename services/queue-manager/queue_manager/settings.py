@@ -29,8 +29,8 @@ class QueueManagerSettings(BaseSettings):
     """Address the API listens on."""
     port: int = Field(default=8080, ge=0, le=65535)
     """Port the API listens on; 0: a free one."""
-    launcher: Literal["process"] = "process"
-    """Which platform runs the Jobs."""
+    launcher: Literal["process", "kubernetes"] = "process"
+    """Which platform runs the Jobs: the local node, or the cluster that KUBERNETES_* and KUBECONFIG describe."""
     node_socket: Path = Path(".streamforge/node.sock")
     """Unix socket of the local node."""
     targets_dirs: Folders = (Path("services"),)

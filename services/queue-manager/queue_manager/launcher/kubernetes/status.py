@@ -1,0 +1,129 @@
+"""What a Job and its pods mean: the JobStatus that the controller decides on. Pure.
+
+Decided on the Job's conditions alone; ``status.failed`` of a Job that still retries means nothing (a failure shows at
+the condition FailureTarget already). The pods tell why, and what each ordinal does.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from queue_manager.launcher.interface import Condition, JobStatus, OrdinalStatus, Phase
+from queue_manager.launcher.kubernetes.objects import Job, Pod, Told
+from queue_manager.launcher.kubernetes.pending import pending
+
+UNCOUNTED = (75, 143)
+"""Exit codes that the Job's podFailurePolicy ignores."""
+CONFIGURATION_EXIT = 78
+OOM_KILLED = "OOMKilled"
+NOT_READY_S = 60.0
+"""How long beyond its grace a pod may be Terminating before its node counts as lost."""
+SIDECAR_S = 60.0
+"""How long the Job may stay without a condition after the worker's container has ended."""
+
+_COMPLETE = ("SuccessCriteriaMet", "Complete")
+_FAILED = ("FailureTarget", "Failed")
+
+
+def job_status(job: Job, pods: Iterable[Pod], *, told: Told | None = None) -> JobStatus:
+    """The Job as the controller knows it; ``told``: what the cluster said of a Job that has no pod."""
+    ordered = sorted(pods, key=lambda pod: pod.created_at)
+    condition = _condition(job)
+    of = [[pod for pod in ordered if pod.ordinal == number] for number in range(job.replicas)]
+    ordinals = tuple(_ordinal(job, number, mine, condition) for number, mine in enumerate(of))
+    code, message = _reason(job, of, told, condition)
+    return JobStatus(
+        name=job.name,
+        labels=job.labels,
+        condition=condition,
+        ordinals=ordinals,
+        live=sum(not pod.is_over for pod in ordered),
+        created_at=job.created_at,
+        deleting=job.is_deleting,
+        reason=code,
+        message=message,
+    )
+
+
+def _condition(job: Job) -> Condition | None:
+    if any(name in job.conditions for name in _FAILED):
+        return "failed"
+    return "complete" if any(name in job.conditions for name in _COMPLETE) else None
+
+
+def _ordinal(job: Job, number: int, pods: Sequence[Pod], condition: Condition | None) -> OrdinalStatus:
+    over = [pod for pod in pods if pod.is_over]
+    disruptions = sum(is_disrupted(pod) for pod in over)
+    counted = sum(pod.phase == "Failed" for pod in over) - disruptions
+    last = max(over, key=lambda pod: pod.end.at if pod.end else pod.created_at, default=None)
+    latest = pods[-1] if pods else None
+    why = pending(latest) if latest is not None and not latest.is_over else None
+    return OrdinalStatus(
+        ordinal=number,
+        phase=_phase(job, number, latest, condition),
+        restarts=max(0, counted),
+        disruptions=disruptions,
+        last_exit=_exit(last),
+        last_exit_at=last.end.at if last is not None and last.end is not None else None,
+        started_at=latest.started_at if latest is not None else None,
+        reason=why.code if why is not None else _end_reason(last),
+    )
+
+
+def _phase(job: Job, number: int, latest: Pod | None, condition: Condition | None) -> Phase:
+    if number in job.succeeded or (latest is not None and latest.phase == "Succeeded"):
+        return "succeeded"
+    if latest is not None and not latest.is_over:
+        return "running" if latest.started_at is not None else "pending"
+    if condition == "failed" or (condition is None and latest is not None and _exit(latest) == CONFIGURATION_EXIT):
+        return "failed"
+    return "succeeded" if condition == "complete" else "pending"
+
+
+def is_disrupted(pod: Pod) -> bool:
+    """Whether its end does not count: taken away by the cluster, or an exit that means "again"."""
+    if pod.phase != "Failed":
+        return False
+    return pod.disruption is not None or (pod.end is not None and pod.end.code in UNCOUNTED)
+
+
+def _exit(pod: Pod | None) -> int | None:
+    return pod.end.code if pod is not None and pod.end is not None else None
+
+
+def _end_reason(pod: Pod | None) -> str | None:
+    """Stable code of an end that has a name."""
+    if pod is None:
+        return None
+    if pod.end is not None and pod.end.reason == OOM_KILLED:
+        return "oom-killed"
+    if pod.disruption is not None:
+        return "disrupted"
+    return None
+
+
+def _reason(
+    job: Job, of: Sequence[Sequence[Pod]], told: Told | None, condition: Condition | None
+) -> tuple[str | None, str | None]:
+    """Why it failed, or why it has not started; nothing of a Job that runs as it should."""
+    if condition == "failed":
+        return _failure(job, [pod for pods in of for pod in pods])
+    if condition is not None:
+        return None, None
+    for pods in of:
+        if pods and not pods[-1].is_over and (why := pending(pods[-1])) is not None:
+            return why.code, why.message
+    if told is not None and not any(of):
+        return "pod-refused", f"the cluster cannot make its pod: {told.message or told.reason}"
+    return None, None
+
+
+def _failure(job: Job, pods: Sequence[Pod]) -> tuple[str, str]:
+    words = next(job.conditions[name] for name in _FAILED if name in job.conditions)
+    ended = [pod for pod in pods if pod.end is not None and pod.phase == "Failed" and not is_disrupted(pod)]
+    last = max(ended, key=lambda pod: pod.end.at if pod.end else 0.0, default=None)
+    if last is not None and last.end is not None:
+        if last.end.reason == OOM_KILLED:
+            return "oom-killed", f"replica {last.ordinal} needed more memory than its limit"
+        if last.end.code == CONFIGURATION_EXIT:
+            return "exit-78", f"replica {last.ordinal} ended with 78: {last.end.message or 'see its log'}"
+    code = "exit-78" if words.reason == "PodFailurePolicy" else "backoff-limit-exceeded"
+    return code, words.message or words.reason
