@@ -91,13 +91,20 @@ class ArangoSettings(_FromEnvironment):
     model_config = SettingsConfigDict(**_CONFIG | {"env_prefix": "ARANGO_"})
 
     url: str = "http://127.0.0.1:8529"
-    """Address of the coordinator or single server."""
+    """Address of the coordinator or single server: http(s)://host:port, without user and password."""
     db: str = "streamforge"
     """Database."""
     user: str = "root"
     """User."""
     password: SecretStr = SecretStr("")
     """The user's password."""
+
+    @field_validator("url")
+    @classmethod
+    def _without_user(cls, value: str) -> str:
+        if "@" in value:  # an address is shown in messages and handed on as it is
+            raise ValueError("ARANGO_URL names a user: put user and password into ARANGO_USER and ARANGO_PASSWORD")
+        return value
 
 
 class Streams(BaseModel):

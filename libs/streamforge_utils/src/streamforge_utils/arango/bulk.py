@@ -6,8 +6,10 @@ from typing import Any, Final
 from arango.database import StandardDatabase
 from arango.exceptions import DocumentInsertError
 from arango.request import Request
+from arango.response import Response
 
 from streamforge_utils import codec
+from streamforge_utils.arango.connection import not_ours
 from streamforge_utils.arango.failures import meaning
 from streamforge_utils.errors import ConfigurationError, PermanentError, TransientError
 
@@ -16,6 +18,7 @@ UPDATE_CARRIED_FIELDS: Final[dict[str, str | int]] = {"overwriteMode": "update",
 set and all others stay (a plain candle leaves indicators alone), and a null is a value like any other.
 https://docs.arangodb.com/3.12/develop/http-api/documents/#create-multiple-documents
 """
+_STORED: Final = frozenset({201, 202})
 
 
 def upsert(
@@ -24,7 +27,7 @@ def upsert(
     """Insert or update in one request; the refused documents by index, all others are stored.
 
     Raises:
-        TransientError: unknown how many are stored (a lock, a full disk, ...).
+        TransientError: unknown how many are stored (a lock, a full disk, an answer that is not ArangoDB's, ...).
     """
     if not documents:
         return {}
@@ -52,13 +55,27 @@ def _send(
     answer = database.conn.send_request(request)
     if not answer.is_success:
         raise DocumentInsertError(answer, request)
-    parts = answer.body if isinstance(answer.body, list) else []
     refused: dict[int, PermanentError] = {}
-    for index, part in enumerate(parts):
+    for index, part in enumerate(_results(answer, len(documents), is_silent=is_silent)):
         if part.get("error"):
             cause = DocumentInsertError(database.conn.prep_bulk_err_response(answer, part), request)
             refused[index] = _refusal(cause, f"upsert into {collection}")
     return refused
+
+
+def _results(answer: Response, count: int, *, is_silent: bool) -> list[dict[str, Any]]:
+    """The result of each document; of a silent answer the refusals alone."""
+    body = answer.body
+    if answer.status_code in _STORED:
+        if is_silent and body == {}:
+            return []
+        if isinstance(body, list) and all(map(_is_result, body)) and (is_silent or len(body) == count):
+            return body
+    raise not_ours(answer)
+
+
+def _is_result(part: Any) -> bool:
+    return isinstance(part, dict) and (part.get("error") is True or "_key" in part)
 
 
 def _refusal(cause: DocumentInsertError, doing: str) -> PermanentError:

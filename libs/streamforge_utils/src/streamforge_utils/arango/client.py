@@ -6,11 +6,9 @@ whose answer was lost may have happened: the second one says Conflict.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from arango.client import ArangoClient as Driver
 from arango.cursor import Cursor
 from arango.database import StandardDatabase
 from arango.exceptions import (
@@ -18,10 +16,14 @@ from arango.exceptions import (
     CollectionPropertiesError,
     DocumentReplaceError,
 )
+from arango.resolver import SingleHostResolver
+from requests import Session
 
 from streamforge_utils import codec
 from streamforge_utils.arango import aql, bulk, failures
+from streamforge_utils.arango.connection import CheckedConnection
 from streamforge_utils.arango.failures import Conflict, translate_errors
+from streamforge_utils.arango.threads import DaemonThreads
 from streamforge_utils.arango.transport import SingleTryTransport
 from streamforge_utils.errors import NotConnected, PermanentError, shown
 from streamforge_utils.settings import ArangoSettings
@@ -49,9 +51,9 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    driver: Driver
+    session: Session
     database: StandardDatabase
-    threads: ThreadPoolExecutor
+    threads: DaemonThreads
 
 
 class ArangoClient:
@@ -81,23 +83,30 @@ class ArangoClient:
 
     def _connected(self) -> _Connection:
         settings = self._settings
-        driver = Driver(
-            hosts=[settings.url],
-            resolver_max_tries=1,
-            http_client=SingleTryTransport(timeout_s=self._timeout_s, connections=self._threads),
+        transport = SingleTryTransport(timeout_s=self._timeout_s, connections=self._threads)
+        url = settings.url.strip("/")
+        session = transport.create_session(url)
+        # Not the driver's client: its connections take any answer with a status of 2xx for ArangoDB's.
+        connection = CheckedConnection(
+            hosts=[url],
+            host_resolver=SingleHostResolver(host_count=1, max_tries=1),
+            sessions=[session],
+            db_name=settings.db,
+            username=settings.user,
+            password=settings.password.get_secret_value(),
+            http_client=transport,
             serializer=lambda value: codec.encode(value).decode(),
             deserializer=codec.loads,
         )
-        database = driver.db(settings.db, username=settings.user, password=settings.password.get_secret_value())
-        return _Connection(driver, database, ThreadPoolExecutor(self._threads, thread_name_prefix="arango"))
+        return _Connection(session, StandardDatabase(connection), DaemonThreads(self._threads, name="arango"))
 
     async def close(self) -> None:
         """Let go of connections and threads. Idempotent; a request under way ends by itself and is not waited for."""
         if self._connection is None:
             return
         connection, self._connection = self._connection, None
-        connection.threads.shutdown(wait=False, cancel_futures=True)
-        connection.driver.close()
+        connection.threads.close()
+        connection.session.close()
 
     async def _run(
         self, doing: str, call: Callable[Concatenate[StandardDatabase, A], R], *args: A.args, **kwargs: A.kwargs
@@ -110,7 +119,7 @@ class ArangoClient:
             with translate_errors(doing):
                 return call(connection.database, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(connection.threads, translated)
+        return await asyncio.wrap_future(connection.threads.submit(translated))
 
     # -- collections ---------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ class SingleTryTransport(HTTPClient):
         data: Any = None,
         auth: tuple[str, str] | None = None,
     ) -> Response:
-        """One request, one answer.
+        """One request, one answer; a redirect is an answer too, and is not followed.
 
         Raises:
             NotConnected: no connection, or no answer in time.
@@ -52,14 +52,20 @@ class SingleTryTransport(HTTPClient):
         body = data.encode() if isinstance(data, str) else data
         try:
             answer = session.request(
-                method, url, params=params, data=body, headers=headers, auth=auth, timeout=self._timeouts
+                method,
+                url,
+                params=params,
+                data=body,
+                headers=headers,
+                auth=auth,
+                timeout=self._timeouts,
+                allow_redirects=False,
             )
         except (InvalidSchema, InvalidURL, MissingSchema) as error:
-            raise ConfigurationError(f"ARANGO_URL is not an address: {shown(error)}") from error
+            # Not the driver's words: they repeat the whole address.
+            raise ConfigurationError(f"ARANGO_URL is not an address (http://host:port): {address(url)}") from error
         except RequestException as error:
-            address = urlsplit(url)
-            where = f"{address.hostname}:{address.port}"
-            raise NotConnected(f"ArangoDB at {where} does not answer: {shown(_innermost(error))}") from error
+            raise NotConnected(f"ArangoDB at {address(url)} does not answer: {shown(_innermost(error))}") from error
         return Response(
             method=method,
             url=answer.url,
@@ -69,6 +75,16 @@ class SingleTryTransport(HTTPClient):
             # Not answer.text: that guesses the encoding, and JSON is UTF-8 by definition.
             raw_body=answer.content.decode("utf-8", "replace"),
         )
+
+
+def address(url: str) -> str:
+    """Scheme, host and port alone: all that a message may show of an address."""
+    try:
+        parts = urlsplit(url)
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        return "it cannot be read"
+    return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else "it names no host"
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -36,7 +36,7 @@ class DeadLetter:
         """The headers of the dead letter; those of the original record follow ours."""
         own = [
             (CODE, self.code.encode()),
-            (REASON, self.reason.encode()),
+            (REASON, self.reason.encode(errors="replace")),
             (STEP, self.step.encode()),
             (TOPIC, self.topic.encode()),
             (PARTITION, str(self.partition).encode()),

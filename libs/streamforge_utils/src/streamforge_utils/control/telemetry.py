@@ -44,7 +44,7 @@ class Telemetry:
     ) -> None:
         self.run = str(ULID())
         self._transport = transport
-        self._fields = dataclasses.asdict(identity)
+        self._fields = _sendable(dataclasses.asdict(identity))
         self._health = health
         self._metrics = metrics
         self._seq = 0
@@ -161,12 +161,12 @@ class Telemetry:
             run=self.run,
             seq=self._seq,
             event=name,
-            message=message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "...",
+            message=_sendable(message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "..."),
             records_written=self._counters.stored if self._counters else 0,
             timestamp=now,
             ping_ts=ping_ts,
             ponged_at=None if ping_ts is None else now,
-            payload=payload,
+            payload=_sendable(payload),
         )
         self._seq += 1
         return event
@@ -214,6 +214,17 @@ class Telemetry:
                 await self._woken.wait()
         except TimeoutError:
             pass
+
+
+def _sendable(value: Any) -> Any:
+    """What UTF-8 does not have (the lone surrogates of a file name that is none) is replaced in every text."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_sendable(name): _sendable(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sendable(part) for part in value]
+    return value
 
 
 def _reason(code: str, message: str) -> dict[str, Any]:

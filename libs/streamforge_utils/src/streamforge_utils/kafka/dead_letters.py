@@ -18,6 +18,7 @@ from streamforge_utils.contracts.dead_letters import FOR_STEP, ORIGIN, DeadLette
 from streamforge_utils.errors import FencedError, PermanentError
 from streamforge_utils.kafka.admin import KafkaAdmin
 from streamforge_utils.kafka.connection import client_options, start_client, stop_client, translate_errors
+from streamforge_utils.pipeline.letters import TRUNCATED
 from streamforge_utils.pipeline.ports import Output
 from streamforge_utils.settings import KafkaSettings
 
@@ -41,8 +42,20 @@ class Kept:
 
     @property
     def can_return(self) -> bool:
-        """Whether it came out of a stream; what a source could not read has no stream to go back to."""
-        return self.letter.position is None and self.letter.offset >= 0
+        """Whether it can go back to where it came from."""
+        return self.obstacle is None
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it can never go back; None: it can."""
+        letter = self.letter
+        if letter.position is not None or letter.offset < 0:
+            return "came from a source, not from a stream"
+        if TRUNCATED in letter.original_headers:
+            return "was truncated: what is left of it is not the record"
+        if letter.key is None and letter.value is None:
+            return "has neither key nor value"  # aiokafka refuses to send that
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +198,8 @@ def _choose(letters: Iterable[Kept], offsets: Sequence[int] | None) -> tuple[lis
             skipped[offset] = "no such dead letter"
         elif kept.is_redriven:
             skipped[offset] = "sent back before"
-        elif not kept.can_return:
-            skipped[offset] = "came from a source, not from a stream"
+        elif kept.obstacle is not None:
+            skipped[offset] = kept.obstacle
         else:
             chosen.append(kept)
     return chosen, skipped if offsets is not None else {}

@@ -24,7 +24,6 @@ class WorkerMetrics:
         self.records = counter("records", "Input records by what became of them, counted at the commit.", "result")
         """``result``: stored, dead_lettered, dropped."""
         self.written = counter("records_written", "Records written to streams.")
-        self.refused = counter("records_refused", "Input records sent to the dead letters, by reason.", "code")
         self.batch_seconds = seconds("batch", "From the first record of a batch to its commit.")
         self.sink_seconds = seconds("sink_write", "One write of the sink that succeeded.")
         self.commit_seconds = seconds("commit", "One commit (a Kafka transaction).")

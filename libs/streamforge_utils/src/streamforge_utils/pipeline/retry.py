@@ -27,7 +27,7 @@ def _decide(error: Exception) -> bool | float:
     if not is_transient(error):
         return False
     after = error.retry_after if isinstance(error, TransientError) else None
-    return True if after is None else after
+    return True if after is None else max(after, FIRST_WAIT_SECONDS)
 
 
 async def until_done(call: Callable[[], Awaitable[T]], *, part: str, observer: Observer) -> T:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -41,6 +41,7 @@ RESERVE_SECONDS = 5.0
 """Of the grace, kept for the end by our own hand before SIGKILL comes."""
 
 P = TypeVar("P", bound=BaseModel)
+T = TypeVar("T")
 OnCommand = Callable[[str, dict[str, Any]], None]
 _log = structlog.get_logger(component="worker")
 
@@ -74,7 +75,8 @@ def run_worker(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_Worker(Parts.of(settings, target), own, build, on_command).run())
         _log.info("leaves", exit_code=code)
-        # The loop's end waits for tasks that may hang on a broker that is away.
+        # The loop's end waits for tasks that may hang on a broker that is away, and for the loop's own threads; those
+        # of adapters are daemons, which the interpreter's end leaves where they are.
         bound = threading.Timer(LEAVE_SECONDS, os._exit, (code,))
         bound.daemon = True
         bound.start()
@@ -97,6 +99,7 @@ class _Worker(Generic[P]):
         self._is_early = False
         self._signal: int | None = None
         self._ended = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
         """The exit code."""
@@ -111,34 +114,41 @@ class _Worker(Generic[P]):
         with self._signals():
             try:
                 port = await server.start(port=settings.metrics_port, host=settings.metrics_host)
-                parts.telemetry.started(metrics_port=port)
-                return await self._supervise(listener)
             except ConfigurationError as error:
-                _log.error("cannot_run", code=error.code, reason=error.message)
-                return error.exit_code
+                return await self._supervise(self._fail(error))
+            else:
+                parts.telemetry.started(metrics_port=port)
+                return await self._supervise(self._live(listener))
             finally:
                 await server.close()
                 await parts.transport.close()
 
-    async def _supervise(self, listener: ControlListener) -> int:
-        """Run the three tasks; the pipeline's end is the worker's, an error of the others too."""
-        telling = asyncio.create_task(self._parts.telemetry.serve(), name="telemetry")
-        listening = asyncio.create_task(listener.serve(), name="control")
-        working = asyncio.create_task(self._work(), name="pipeline")
-        tasks = {telling, listening, working}
+    async def _supervise(self, life: Coroutine[Any, Any, int]) -> int:
+        """Run a life beside its telemetry, whose end is the worker's too: nobody would hear the last word."""
+        telling = self._start(self._parts.telemetry.serve(), "telemetry")
+        living = self._start(life, "life")
         try:
-            while not working.done():
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {working}:
-                    task.result()
-            return await self._end(working)
+            await asyncio.wait({telling, living}, return_when=asyncio.FIRST_COMPLETED)
+            return living.result() if living.done() else _unheard(telling)
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(tasks, timeout=LEAVE_SECONDS)
-            for task in tasks:
+            await asyncio.wait(self._tasks, timeout=LEAVE_SECONDS)
+            for task in self._tasks:
                 if task.done() and not task.cancelled():
                     task.exception()
+
+    def _start(self, work: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        return task
+
+    async def _live(self, listener: ControlListener) -> int:
+        """Work and listen; the pipeline's end is the worker's, an error of the listener too."""
+        listening = self._start(listener.serve(), "control")
+        working = self._start(self._work(), "pipeline")
+        await asyncio.wait({listening, working}, return_when=asyncio.FIRST_COMPLETED)
+        return await self._end(working if working.done() else listening)
 
     async def _work(self) -> Outcome:
         admin = KafkaAdmin(self._settings.kafka)
@@ -202,10 +212,10 @@ class _Worker(Generic[P]):
             for number in numbers:
                 loop.remove_signal_handler(number)
 
-    async def _end(self, working: "asyncio.Task[Outcome]") -> int:
+    async def _end(self, ended: "asyncio.Task[Outcome] | asyncio.Task[None]") -> int:
         """Say the last word, and the exit code that goes with it."""
         try:
-            outcome = working.result()
+            outcome = ended.result()
         except FencedError as error:
             _log.warning("fenced", reason=error.message)
             return EXIT_LATER
@@ -216,7 +226,7 @@ class _Worker(Generic[P]):
             return await self._fail(FatalError(f"{type(error).__name__}: {error}"))
         return await self._last_word(outcome)
 
-    async def _last_word(self, outcome: Outcome) -> int:
+    async def _last_word(self, outcome: Outcome | None) -> int:
         telemetry = self._parts.telemetry
         counters = None if self._runner is None else self._runner.counters
         lag = 0 if self._runner is None else self._runner.lag
@@ -242,6 +252,16 @@ class _Worker(Generic[P]):
         except TimeoutError:
             return EXIT_LATER  # nobody has heard why: the next life shall say it
         return error.exit_code
+
+
+def _unheard(telling: "asyncio.Task[None]") -> int:
+    """The exit code when telemetry has ended before the worker; the next life shall say what this one could not."""
+    error = telling.exception()
+    if isinstance(error, ConfigurationError):
+        _log.error("cannot_run", code=error.code, reason=error.message)
+        return error.exit_code
+    _log.error("fault", part="telemetry", exc_info=error)
+    return EXIT_LATER
 
 
 def _give_up() -> None:

@@ -126,6 +126,7 @@ async def make_runner(settings: WorkerSettings, pipeline: Pipeline, watch: Watch
         pipeline,
         Job(
             step=step,
+            launch=settings.launch,
             ordinal=settings.ordinal,
             reads=reads,
             writes=streams.writes,

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -16,11 +18,12 @@ from pydantic import BaseModel, ConfigDict
 
 from streamforge_utils.contracts import names
 from streamforge_utils.contracts.commands import Command, Drain
-from streamforge_utils.contracts.events import from_json
+from streamforge_utils.contracts.events import EventName, from_json
 from streamforge_utils.errors import ConfigurationError, TransientError
 from streamforge_utils.kafka.admin import KafkaAdmin, TopicSpec
 from streamforge_utils.kafka.log import TopicTail, TopicWriter
 from streamforge_utils.kafka.transactor import fence
+from streamforge_utils.kafka.transport import KafkaControlTransport
 from streamforge_utils.pipeline import Batching, Delivery, Pipeline
 from streamforge_utils.settings import KafkaSettings
 from streamforge_utils.testing import ListSource, MemorySink
@@ -29,6 +32,19 @@ from streamforge_utils.worker import run_worker
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
 TARGET = "adder"
+STORES = """
+import sys
+from streamforge_utils.arango import ArangoSink
+from streamforge_utils.pipeline import Pipeline
+from streamforge_utils.settings import NoParams
+from streamforge_utils.testing import ListSource
+from streamforge_utils.worker import run_worker
+
+def build(context):
+    return Pipeline(source=ListSource([{"_key": "1"}]), sink=ArangoSink(context.settings.arango, "things"))
+
+sys.exit(run_worker("adder", NoParams, build))
+"""
 VALUES = [{"_key": str(n), "n": n} for n in range(20)]
 
 
@@ -253,6 +269,46 @@ def test_an_error_is_told_and_is_the_exit_code(life, error, code, told):
     assert life.names() == ["started", "error"]
 
 
+def test_an_error_that_names_a_file_whose_name_is_no_text_is_told(life):
+    assert run_worker(TARGET, Params, of(Endless(ConfigurationError("/data/\udcff.csv is empty")))) == 78
+    assert life.said("error").message == "/data/?.csv is empty"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [(ConfigurationError("no right to write", code="not-authorized"), 78), (ValueError("ours"), 75)],
+)
+def test_a_last_word_that_can_never_be_said_is_not_waited_for(life, monkeypatch, refusal, code):
+    send = KafkaControlTransport.send
+
+    async def refusing(transport, event):
+        if event.event is EventName.FINISHED:
+            raise refusal
+        await send(transport, event)
+
+    monkeypatch.setattr(KafkaControlTransport, "send", refusing)
+    before = time.monotonic()
+    assert run_worker(TARGET, Params, of(ListSource(VALUES))) == code
+    assert time.monotonic() - before < 20
+    assert life.names() == ["started"]
+
+
+def test_a_store_that_never_answers_does_not_hold_up_the_end(life):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        life.set(ARANGO_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        child = subprocess.Popen([sys.executable, "-c", STORES])
+        try:
+            asked, _ = silent.accept()
+            life.command("stop")
+            life.said("interrupted")
+            assert child.wait(8) == 0  # LEAVE_SECONDS, and what an end takes on a busy machine
+        finally:
+            child.kill()
+            child.wait()
+        asked.close()
+
+
 def test_a_worker_whose_place_was_taken_leaves_without_a_word(life):
     topic = f"{life.queue_id}-data"
     life.make_topics(topic)
@@ -289,7 +345,8 @@ def test_a_taken_port_is_named(life, capfd):
         life.set(METRICS_PORT=str(port))
         assert run_worker(TARGET, Params, of()) == 78
     assert str(port) in capfd.readouterr().err
-    assert life.events() == []
+    assert str(port) in life.said("error").message
+    assert life.names() == ["error"]
 
 
 def test_a_worker_started_by_hand_makes_a_name_and_finds_the_local_stack(life, kafka, monkeypatch, tmp_path):

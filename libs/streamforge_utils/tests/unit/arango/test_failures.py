@@ -11,9 +11,10 @@ from pydantic import SecretStr
 
 from streamforge_utils.arango import ArangoClient, Conflict
 from streamforge_utils.errors import ConfigurationError, NotConnected, PermanentError, TransientError
-from streamforge_utils.settings import ArangoSettings
+from streamforge_utils.settings import ArangoSettings, read_settings
 
 PASSWORD = "do-not-show-me"
+PAGE = b"<html>back soon</html>"
 
 
 class ScriptedServer(ThreadingHTTPServer):
@@ -24,7 +25,8 @@ class ScriptedServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = 200
-        self.body: Any = {"result": {}}
+        self.body: Any = {"error": False, "code": 200, "result": {}}
+        self.location: str | None = None
         self.requests: list[str] = []
         self.released = threading.Event()
         self.is_silent = False
@@ -49,12 +51,21 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.is_silent:
             self.server.released.wait(10)
             return
-        body = json.dumps(self.server.body).encode()
-        self.send_response(self.server.status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
+        if self.server.location and self.path != self.server.location:
+            self._begin(302, "text/html", 0)
+            return
+        is_page = isinstance(self.server.body, bytes)
+        body = self.server.body if is_page else json.dumps(self.server.body).encode()
+        self._begin(self.server.status, "text/html" if is_page else "application/json", len(body))
         self.wfile.write(body)
+
+    def _begin(self, status: int, kind: str, length: int) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(length))
+        if status == 302:
+            self.send_header("location", self.server.location)
+        self.end_headers()
 
     do_GET = do_POST = do_PUT = do_DELETE = _reply
 
@@ -193,4 +204,77 @@ async def test_an_address_that_is_none_is_a_setting_to_correct(url):
     made = ArangoClient(ArangoSettings(url=url, db="things"))
     with pytest.raises(ConfigurationError, match="ARANGO_URL"):
         await made.open()
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, PAGE),
+        (201, PAGE),
+        (200, {}),  # nothing is created with 200
+        (201, {"status": "ok"}),
+        (201, [{"status": "ok"}]),
+        (201, [{"error": True, "errorNum": 1233, "errorMessage": "bad"}]),  # asked again, it has to tell of both
+        (404, PAGE),
+        (520, PAGE),
+    ],
+)
+async def test_what_arangodb_does_not_say_confirms_nothing(server, client, status, body):
+    server.status, server.body = status, body
+    with pytest.raises(TransientError, match=rf"http://127.0.0.1:{server.server_port} .*: status {status}") as caught:
+        await client.upsert_many("jobs", [{"_key": "a"}, {"_key": "b"}])
+    assert PASSWORD not in caught.value.message
+
+
+@pytest.mark.parametrize("body", [{}, [{"_key": "a"}, {"_key": "b"}]])
+async def test_what_arangodb_says_confirms(server, client, body):
+    server.status, server.body = 202, body
+    assert await client.upsert_many("jobs", [{"_key": "a"}, {"_key": "b"}]) == {}
+
+
+async def test_a_redirect_is_not_followed(server, client):
+    server.location, server.body = "/login", PAGE
+    with pytest.raises(TransientError, match="status 302"):
+        await client.upsert_many("jobs", [{"_key": "a"}])
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("body", [PAGE, {"status": "ok"}])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.open(),
+        lambda client: client.ensure_collection("jobs"),
+        lambda client: client.has_collection("jobs"),
+        lambda client: client.drop_collection("jobs"),
+        lambda client: client.count("jobs"),
+        lambda client: client.get("jobs", "a"),
+        lambda client: client.insert("jobs", {"_key": "a"}),
+        lambda client: client.replace("jobs", {"_key": "a"}, rev="1"),
+        lambda client: client.delete("jobs", "a"),
+        lambda client: client.delete_where("jobs", "n", 1),
+        lambda client: client.query("RETURN 1"),
+    ],
+)
+async def test_no_call_takes_another_ones_answer_for_arangodbs(server, client, call, body):
+    server.body = body
+    with pytest.raises(TransientError, match="does not answer as ArangoDB does"):
+        await call(client)
+
+
+@pytest.mark.parametrize("url", [f"http://root:{PASSWORD}@db:8529", f"htp://root:{PASSWORD}@db", f"root:{PASSWORD}@db"])
+async def test_an_address_with_a_password_is_refused_and_never_shown(monkeypatch, url):
+    monkeypatch.setenv("ARANGO_URL", url)
+    with pytest.raises(ConfigurationError, match="ARANGO_USER and ARANGO_PASSWORD") as caught:
+        read_settings(ArangoSettings)
+    assert PASSWORD not in caught.value.message
+
+
+@pytest.mark.parametrize("url", [f"htp://root:{PASSWORD}@db", f"http://root:{PASSWORD}@db:no", f"root:{PASSWORD}@db"])
+async def test_a_wrong_address_is_shown_by_scheme_host_and_port_alone(url):
+    made = ArangoClient(ArangoSettings().model_copy(update={"url": url}))
+    with pytest.raises(ConfigurationError, match="ARANGO_URL") as caught:
+        await made.open()
+    assert PASSWORD not in caught.value.message
     await made.close()

@@ -144,6 +144,15 @@ async def test_an_error_carries_its_reason_and_a_long_text_is_cut(worker):
     assert len(event.to_json()) < 3 * module.MAX_MESSAGE
 
 
+async def test_text_that_utf_8_does_not_have_is_replaced(worker):
+    async with serving(worker):
+        worker.telemetry.error(ConfigurationError("/data/\udcff.csv: empty", code="bad-input"), files=["\udcff", 7])
+        await worker.telemetry.finish(EventName.INTERRUPTED, "Stopped")
+    event, _ = worker.transport.sent
+    assert event.message == event.payload["reason"]["message"] == "/data/?.csv: empty"
+    assert event.payload["files"] == ["?", 7]
+
+
 async def test_a_pong_carries_the_pings_time_at_both_places(worker):
     ping = Command(command="ping", queue_id="wf-a", sent_at=1754202651.997)
     async with serving(worker):
