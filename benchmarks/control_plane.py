@@ -36,7 +36,9 @@ PLACES = 1
 FINISHED = 1000
 
 
-async def until_ended(client: httpx.AsyncClient, queue_ids: list[str], states: tuple[str, ...] = TERMINAL) -> None:
+async def until_ended(
+    client: httpx.AsyncClient, queue_ids: list[str], states: tuple[str, ...] = TERMINAL, *, every_s: float = 0.02
+) -> None:
     """Wait until all of them are in one of the states; anything but finished or running is an error."""
     waiting = set(queue_ids)
     while waiting:
@@ -46,7 +48,7 @@ async def until_ended(client: httpx.AsyncClient, queue_ids: list[str], states: t
                 raise RuntimeError(f"{queue_id} is {state}")
             if state in states:
                 waiting.discard(queue_id)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(every_s)
 
 
 async def starts(bench: Bench) -> tuple[list[float], float]:
