@@ -1,12 +1,12 @@
 """The transactional writer of one ordinal: implements the pipeline's Committer (``docs/explanation/commit.md``)."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import IllegalOperation, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import OffsetAndMetadata
 
@@ -17,6 +17,8 @@ from streamforge_utils.pipeline.ports import Output, OutputsRefused, Partition, 
 from streamforge_utils.settings import KafkaSettings
 
 TRANSACTION_TIMEOUT_MS = 15_000
+COMMIT_S = 45.0
+"""After so long the worker begins again with a fresh producer, which finds out what became of the transaction."""
 BATCH_BYTES = 900_000
 """Below the broker's default limit of a batch (message.max.bytes = 1,048,588): only a lone record can be too large."""
 RETRY_BACKOFF_MS = 20
@@ -90,12 +92,12 @@ class Transactor:
         return {partition: Position(c.offset, c.metadata) for partition, c in found.items()}
 
     async def commit(self, outputs: Sequence[Output], positions: Mapping[Partition, Position]) -> None:
-        """One transaction; a broker that is away is waited out."""
+        """One transaction; a broker that is away is waited out, for ``COMMIT_S`` seconds."""
         producer = self._producer
         if producer is None:
             raise TransientError(f"{self._id} has not started")
         offsets = {TopicPartition(*p): OffsetAndMetadata(offset, text) for p, (offset, text) in positions.items()}
-        with translate_errors(f"the transaction of {self._id}"), _fenced_meanwhile(self._id):
+        async with _bounded(f"the transaction of {self._id}"):
             grouped = await self._by_partition(producer, outputs)
             await producer.begin_transaction()
             batches = await self._send(producer, outputs, grouped)
@@ -163,22 +165,20 @@ class Transactor:
         await self._drop()
 
 
-@contextmanager
-def _fenced_meanwhile(transactional_id: str) -> Iterator[None]:
-    """A producer that its background task found fenced refuses the next step of a transaction by another error."""
+@asynccontextmanager
+async def _bounded(what: str) -> AsyncIterator[None]:
+    """Killed at the wrong moment, a broker leaves a producer that waits for ever although the broker is back."""
     try:
-        yield
+        with translate_errors(what):
+            async with asyncio.timeout(COMMIT_S):
+                yield
     except IllegalOperation as error:
-        raise FencedError(f"{transactional_id}: a successor took over") from error
+        # How a producer that its background task found fenced refuses the next step of a transaction.
+        raise FencedError(f"{what}: a successor took over") from error
 
 
 async def _sent(producer: AIOKafkaProducer, batch: Any, tp: TopicPartition) -> "asyncio.Future[Any]":
-    while True:
-        try:
-            future: asyncio.Future[Any] = await producer.send_batch(batch, tp.topic, partition=tp.partition)
-            break
-        except KafkaTimeoutError:  # it waits behind another one and was not taken: a broker that is away is waited out
-            continue
+    future: asyncio.Future[Any] = await producer.send_batch(batch, tp.topic, partition=tp.partition)
     # Asked or not: when the transaction fails elsewhere nobody comes back for this result.
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future
