@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from queue_manager.launcher.kubernetes import follow
+from queue_manager.launcher.kubernetes import api, follow
 from queue_manager.launcher.kubernetes.api import ClusterApi
 from queue_manager.launcher.kubernetes.follow import Follower
 from queue_manager.launcher.kubernetes.settings import KubernetesSettings
@@ -77,7 +77,7 @@ async def test_what_is_there_is_listed_and_what_comes_is_told(scene):
 
 
 async def test_a_list_comes_in_pages(scene, monkeypatch):
-    monkeypatch.setattr(follow, "PAGE", 2)
+    monkeypatch.setattr(api, "PAGE", 2)
     follower, heard, make = scene
     for number in range(5):
         await make(f"n{number}")

@@ -88,12 +88,12 @@ class EventReader:
             TransientError: the broker does not say where the topic ends.
         """
         ends = await self._ends()
-        try:
-            async with asyncio.timeout(CAUGHT_UP_S), self._moved:
-                await self._moved.wait_for(lambda: all(self._positions.get(p, 0) >= end for p, end in ends.items()))
-        except TimeoutError as error:
-            text = f"queue-events could not be read to its end within {CAUGHT_UP_S:g} s"
-            raise NotConnected(text, code="broker-unreachable") from error
+        await self._until(
+            lambda: all(self._positions.get(p, 0) >= end for p, end in ends.items()),
+            NotConnected(
+                f"queue-events could not be read to its end within {CAUGHT_UP_S:g} s", code="broker-unreachable"
+            ),
+        )
 
     async def kept(self) -> None:
         """Return when the history has all that was read so far, whatever is read meanwhile.
@@ -102,13 +102,17 @@ class EventReader:
             TransientError: the store does not take it.
         """
         so_far = self._taken_in
+        await self._until(
+            lambda: self._taken_in - len(self._unkept) >= so_far,
+            NotConnected(f"the history was not kept within {CAUGHT_UP_S:g} s", code="store-unreachable"),
+        )
+
+    async def _until(self, holds: Callable[[], bool], otherwise: NotConnected) -> None:
         try:
             async with asyncio.timeout(CAUGHT_UP_S), self._moved:
-                await self._moved.wait_for(lambda: self._taken_in - len(self._unkept) >= so_far)
+                await self._moved.wait_for(holds)
         except TimeoutError as error:
-            raise NotConnected(
-                f"the history was not kept within {CAUGHT_UP_S:g} s", code="store-unreachable"
-            ) from error
+            raise otherwise from error
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

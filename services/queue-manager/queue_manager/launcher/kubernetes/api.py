@@ -24,6 +24,7 @@ Json = dict[str, Any]
 CALL_S = 15.0
 """For a call that answers at once; a cluster whose store is slow still does."""
 CONNECT_S = 5.0
+PAGE = 500
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _PATCH = "application/merge-patch+json"
 
@@ -61,6 +62,17 @@ class ClusterApi:
     async def get(self, path: str, **query: object) -> Json:
         """GET; raises ClusterError."""
         return await self._call("GET", path, query=query)
+
+    async def all(self, path: str, selector: str) -> tuple[list[Json], str]:
+        """A whole list, page by page, and its resource version; raises ClusterError (410: a page came too late)."""
+        found: list[Json] = []
+        token = None
+        while True:
+            page = await self.get(path, labelSelector=selector, limit=PAGE, **{"continue": token})
+            found += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return found, page["metadata"]["resourceVersion"]
 
     async def create(self, path: str, body: Json) -> Json:
         """POST; raises ClusterError (409 ``AlreadyExists``)."""

@@ -15,7 +15,6 @@ import structlog
 from queue_manager.launcher.kubernetes.api import ClusterApi, ClusterError
 from streamforge_utils.errors import ConfigurationError
 
-PAGE = 500
 WATCH_S = 290
 """How long the server keeps a watch; then the list comes again, whatever the watch told."""
 SILENCE_S = 90.0
@@ -75,19 +74,10 @@ class Follower:
                 pause = min(2 * pause, LONGEST_RETRY_S)
 
     async def _list(self) -> None:
-        """Page by page; a continuation that expired meanwhile (410) begins again."""
-        found: list[dict[str, Any]] = []
-        token: str | None = None
-        while True:
-            page = await self._api.get(
-                self._path, labelSelector=self._selector, limit=PAGE, **({"continue": token} if token else {})
-            )
-            found += page["items"]
-            token = page["metadata"].get("continue")
-            if not token:
-                break
+        """All of it; a page that came too late (410) begins again."""
+        found, version = await self._api.all(self._path, self._selector)
         self._listener.listed(found)
-        self._version = page["metadata"]["resourceVersion"]
+        self._version = version
 
     async def _watch(self, version: str) -> None:
         """One watch, to the end that the server sets; then a list is due."""

@@ -5,9 +5,7 @@ answer was lost is found again as ``AlreadyExists``.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 import structlog
 
@@ -19,7 +17,7 @@ from queue_manager.launcher.interface import (
     LogLine,
 )
 from queue_manager.launcher.kubernetes.api import ClusterApi, ClusterAway, ClusterError
-from queue_manager.launcher.kubernetes.follow import PAGE, Follower
+from queue_manager.launcher.kubernetes.follow import Follower
 from queue_manager.launcher.kubernetes.logs import Wanted, read_logs
 from queue_manager.launcher.kubernetes.manifest import SecretRef, job_manifest
 from queue_manager.launcher.kubernetes.objects import JOB_NAME, Pod, Told, job_of, pod_of
@@ -69,24 +67,24 @@ class KubernetesLauncher:
         """See Launcher."""
         try:
             raw = await self._api.get(f"{self._jobs}/{name}")
-            pods = await self._api.get(f"{self._core}/pods", labelSelector=f"{APP},{JOB_NAME}={name}")
+            pods = await self._pods(name)
         except ClusterError as error:
             if error.status == 404:
                 return None
             raise refusal(error) from error
-        return job_status(job_of(raw), map(pod_of, pods["items"]))
+        return job_status(job_of(raw), pods)
 
     async def list(self) -> Sequence[JobStatus]:
         """See Launcher."""
         try:
-            jobs = [job_of(raw) for raw in await self._all(self._jobs)]
-            pods = [pod_of(raw) for raw in await self._all(f"{self._core}/pods")]
+            jobs, _ = await self._api.all(self._jobs, APP)
+            pods, _ = await self._api.all(f"{self._core}/pods", APP)
         except ClusterError as error:
             raise refusal(error) from error
         of: dict[str, list[Pod]] = {}
-        for pod in pods:
+        for pod in map(pod_of, pods):
             of.setdefault(pod.job, []).append(pod)
-        return [job_status(job, of.get(job.name, ())) for job in jobs]
+        return [job_status(job, of.get(job.name, ())) for job in map(job_of, jobs)]
 
     async def watch(self) -> AsyncIterator[JobEvent]:
         """See Launcher."""
@@ -117,10 +115,10 @@ class KubernetesLauncher:
     async def delete(self, name: str, *, grace_s: float | None = None) -> None:
         """See Launcher. The Job stays in sight until its pods are gone (foreground deletion)."""
         try:
-            raw = await self._api.get(f"{self._jobs}/{name}")
-            uid = {"preconditions": {"uid": raw["metadata"]["uid"]}}
-            await self._api.delete(f"{self._jobs}/{name}", {"propagationPolicy": "Foreground", **uid})
-            if grace_s is not None and grace_s < job_of(raw).grace_s:
+            job = job_of(await self._api.get(f"{self._jobs}/{name}"))
+            options = {"propagationPolicy": "Foreground", "preconditions": {"uid": job.uid}}
+            await self._api.delete(f"{self._jobs}/{name}", options)
+            if grace_s is not None and grace_s < job.grace_s:
                 await self._hurry(name, grace_s)
         except ClusterError as error:
             if error.status != 404:
@@ -144,20 +142,13 @@ class KubernetesLauncher:
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
-    async def _all(self, path: str) -> Sequence[dict[str, Any]]:
-        found: deque[dict[str, Any]] = deque()
-        token = None
-        while True:
-            page = await self._api.get(path, labelSelector=APP, limit=PAGE, **{"continue": token})
-            found += page["items"]
-            token = page["metadata"].get("continue")
-            if not token:
-                return found
+    async def _pods(self, name: str) -> Sequence[Pod]:
+        found = await self._api.get(f"{self._core}/pods", labelSelector=f"{APP},{JOB_NAME}={name}")
+        return [pod_of(raw) for raw in found["items"]]
 
     async def _hurry(self, name: str, grace_s: float) -> None:
         """A Job's deletion cannot shorten the grace of its pods: each is told itself, by uid."""
-        pods = await self._api.get(f"{self._core}/pods", labelSelector=f"{APP},{JOB_NAME}={name}")
-        for pod in map(pod_of, pods["items"]):
+        for pod in await self._pods(name):
             options = {"gracePeriodSeconds": int(grace_s), "preconditions": {"uid": pod.uid}}
             await self._api.delete(f"{self._core}/pods/{pod.name}", options)
 

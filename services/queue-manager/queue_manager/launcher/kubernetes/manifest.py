@@ -13,14 +13,13 @@ from types import MappingProxyType
 from typing import Any
 
 from queue_manager.launcher.interface import JobSpec
+from queue_manager.launcher.kubernetes.objects import INDEX
 from queue_manager.launcher.kubernetes.patch import apply_patch
 from queue_manager.launcher.kubernetes.settings import KubernetesSettings
 from streamforge_utils.contracts import names
 
 METRICS_PORT = 8000
 """Port of a worker's /metrics and /health (contract, section 2); each pod has an address of its own."""
-INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
-"""Where the Job controller tells a pod of an Indexed Job which one it is."""
 VERSION_LABEL = "app.kubernetes.io/version"
 
 NOT_COUNTED = (75, 143)
@@ -231,7 +230,7 @@ def _environment(
     env |= {name: {"valueFrom": {"secretKeyRef": _key(ref)}} for name, ref in secret_refs.items()}
     fixed = {"METRICS_HOST": "0.0.0.0", "METRICS_PORT": str(METRICS_PORT), "HOME": _TMP}  # noqa: S104 - the pod's own
     env |= {name: {"value": value} for name, value in fixed.items()}
-    env["ORDINAL"] = {"value": "0"} if spec.replicas == 1 else {"valueFrom": _annotation(INDEX_ANNOTATION)}
+    env["ORDINAL"] = {"value": "0"} if spec.replicas == 1 else {"valueFrom": _annotation(INDEX)}
     return [{"name": name, **source} for name, source in env.items()]
 
 

@@ -13,6 +13,7 @@ from queue_manager.launcher.interface import LABELS
 Json = Mapping[str, Any]
 
 INDEX = "batch.kubernetes.io/job-completion-index"
+"""Annotation in which the Job controller tells a pod of an Indexed Job which one it is."""
 JOB_NAME = "batch.kubernetes.io/job-name"
 DISRUPTION = "DisruptionTarget"
 

@@ -7,17 +7,11 @@ the condition FailureTarget already). The pods tell why, and what each ordinal d
 from collections.abc import Iterable, Sequence
 
 from queue_manager.launcher.interface import Condition, JobStatus, OrdinalStatus, Phase
+from queue_manager.launcher.kubernetes.manifest import NEVER_RETRIED, NOT_COUNTED
 from queue_manager.launcher.kubernetes.objects import Job, Pod, Told
 from queue_manager.launcher.kubernetes.pending import pending
 
-UNCOUNTED = (75, 143)
-"""Exit codes that the Job's podFailurePolicy ignores."""
-CONFIGURATION_EXIT = 78
 OOM_KILLED = "OOMKilled"
-NOT_READY_S = 60.0
-"""How long beyond its grace a pod may be Terminating before its node counts as lost."""
-SIDECAR_S = 60.0
-"""How long the Job may stay without a condition after the worker's container has ended."""
 
 _COMPLETE = ("SuccessCriteriaMet", "Complete")
 _FAILED = ("FailureTarget", "Failed")
@@ -73,7 +67,7 @@ def _phase(job: Job, number: int, latest: Pod | None, condition: Condition | Non
         return "succeeded"
     if latest is not None and not latest.is_over:
         return "running" if latest.started_at is not None else "pending"
-    if condition == "failed" or (condition is None and latest is not None and _exit(latest) == CONFIGURATION_EXIT):
+    if condition == "failed" or (condition is None and latest is not None and _exit(latest) in NEVER_RETRIED):
         return "failed"
     return "succeeded" if condition == "complete" else "pending"
 
@@ -82,7 +76,7 @@ def is_disrupted(pod: Pod) -> bool:
     """Whether its end does not count: taken away by the cluster, or an exit that means "again"."""
     if pod.phase != "Failed":
         return False
-    return pod.disruption is not None or (pod.end is not None and pod.end.code in UNCOUNTED)
+    return pod.disruption is not None or (pod.end is not None and pod.end.code in NOT_COUNTED)
 
 
 def _exit(pod: Pod | None) -> int | None:
@@ -123,7 +117,7 @@ def _failure(job: Job, pods: Sequence[Pod]) -> tuple[str, str]:
     if last is not None and last.end is not None:
         if last.end.reason == OOM_KILLED:
             return "oom-killed", f"replica {last.ordinal} needed more memory than its limit"
-        if last.end.code == CONFIGURATION_EXIT:
+        if last.end.code in NEVER_RETRIED:
             return "exit-78", f"replica {last.ordinal} ended with 78: {last.end.message or 'see its log'}"
     code = "exit-78" if words.reason == "PodFailurePolicy" else "backoff-limit-exceeded"
     return code, words.message or words.reason
