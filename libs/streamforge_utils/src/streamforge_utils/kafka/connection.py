@@ -79,7 +79,7 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
     return context
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and its causes: aiokafka hides a fenced producer behind other errors."""
     seen: BaseException | None = error
     while seen is not None:
@@ -89,7 +89,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def translated(error: BaseException, what: str) -> StreamForgeError:
     """The wheel's error for one of aiokafka's; ``what`` names the object, as "the topic queue-events"."""
-    for cause in _chain(error):
+    for cause in causes(error):
         if (final := _final(cause, what)) is not None:
             return final
     if isinstance(error, (*_AWAY, OSError)):

@@ -6,13 +6,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import IllegalOperation, MessageSizeTooLargeError, RecordListTooLargeError, UnknownError
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import OffsetAndMetadata
 
 from streamforge_utils.errors import FencedError, TransientError
 from streamforge_utils.kafka.admin import KafkaAdmin
-from streamforge_utils.kafka.connection import client_options, start_client, stop_client, translate_errors, translated
+from streamforge_utils.kafka.connection import (
+    causes,
+    client_options,
+    start_client,
+    stop_client,
+    translate_errors,
+    translated,
+)
 from streamforge_utils.pipeline.ports import Output, OutputsRefused, Partition, Position
 from streamforge_utils.settings import KafkaSettings
 
@@ -175,6 +182,12 @@ async def _bounded(what: str) -> AsyncIterator[None]:
     except IllegalOperation as error:
         # How a producer that its background task found fenced refuses the next step of a transaction.
         raise FencedError(f"{what}: a successor took over") from error
+    except TransientError as error:
+        # A broker that fences us just now answers the end of our transaction with "unknown server error" (Kafka 4.2:
+        # IllegalStateException, PREPARE_EPOCH_FENCE). Who made a new producer then would fence its own successor.
+        if any(isinstance(cause, UnknownError) for cause in causes(error)):
+            raise FencedError(f"{what}: the broker failed within it; a successor may have taken over") from error
+        raise
 
 
 async def _sent(producer: AIOKafkaProducer, batch: Any, tp: TopicPartition) -> "asyncio.Future[Any]":

@@ -1,6 +1,7 @@
 """kill -9 of a worker and of the broker while records pass: the results are those of an undisturbed run."""
 
 import asyncio
+import itertools
 import os
 import random
 import subprocess
@@ -239,6 +240,28 @@ async def test_a_writer_whose_successor_has_started_may_not_commit(settings, adm
         await successor.close()
     rows = await read_all(settings, admin, topics[1])
     assert len(rows[0]) == 2 * size
+
+
+async def test_a_writer_that_is_fenced_at_any_moment_of_its_transactions_leaves(settings, admin, topics):
+    """Also at the one at which the broker says "unknown server error" to the end of a transaction."""
+    outputs = [Output(topics[1], b"k", b"x", (), 0)]
+    for number in range(25):
+        zombie, successor = (transactor(settings, admin, f"any-{number}-{topics[1]}") for _ in range(2))
+
+        async def commit_for_ever(writer=zombie):
+            for offset in itertools.count(1):
+                await writer.commit(outputs, {(topics[0], 0): Position(offset, "{}")})
+
+        try:
+            await zombie.start()
+            committing = asyncio.create_task(commit_for_ever())
+            await asyncio.sleep(0.02 + number / 1000)
+            await successor.start()
+            with pytest.raises(FencedError):
+                await asyncio.wait_for(committing, 20)
+        finally:
+            await zombie.close()
+            await successor.close()
 
 
 async def test_the_fence_ends_the_lives_of_former_launches(settings, admin, topics):

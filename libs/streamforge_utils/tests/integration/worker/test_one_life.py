@@ -29,7 +29,8 @@ from streamforge_utils.settings import KafkaSettings
 from streamforge_utils.testing import ListSource, MemorySink
 from streamforge_utils.worker import run_worker
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+# by a thread: what a signal raises within the worker's event loop ends nothing
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(60, method="thread")]
 
 TARGET = "adder"
 STORES = """

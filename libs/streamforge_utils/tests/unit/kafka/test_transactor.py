@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import KafkaError, ProducerFenced, UnknownError
 
 from streamforge_utils.errors import FencedError, TransientError
 from streamforge_utils.kafka import transactor as module
@@ -75,3 +75,26 @@ async def test_a_transaction_that_hangs_is_left_for_a_fresh_producer(producer, m
     with pytest.raises(TransientError, match="the transaction of s-1-0"):
         await transactor(producer, data=1).commit(outputs, POSITION)
     assert asyncio.get_running_loop().time() - began == pytest.approx(0.3, abs=0.1)
+
+
+async def test_a_broker_that_fails_within_a_transaction_may_have_fenced_us(producer):
+    """What Kafka 4.2 answers to the end of a transaction while a successor fences its writer: error -1."""
+    producer._metadata.partitions_for_topic = lambda topic: {0}
+
+    async def look_up(topic):
+        return {0}
+
+    async def sender():
+        while not producer._txn_manager.partitions_to_add():
+            await asyncio.sleep(0)
+        try:
+            raise UnknownError
+        except UnknownError as error:  # as the client's own routine tells it
+            raise KafkaError("Unexpected error during batch delivery") from error
+
+    producer.client._wait_on_metadata = look_up
+    sending = asyncio.ensure_future(sender())
+    sending.add_done_callback(producer._sender._fail_all)
+    with pytest.raises(FencedError, match="a successor may have taken over"):
+        await transactor(producer, data=1).commit([Output("data", b"1", b"{}", ())], POSITION)
+    assert isinstance(sending.exception(), KafkaError)
