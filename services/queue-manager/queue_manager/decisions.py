@@ -204,6 +204,7 @@ def _apply_launch(document: WorkflowDocument, payload: dict[str, Any]) -> None:
     status = document.step(payload["step"])
     status.launches.append(Launch.model_validate(payload["launch"]))
     status.reason = None
+    status.warnings = ()
     status.is_due_again = False
     document.status.has_place = True
     document.status.topics = "kept"
@@ -225,6 +226,8 @@ def _apply_end(document: WorkflowDocument, decision: Decision) -> None:
         under_way.outcome = payload["outcome"]
     status.reason = None
     status.last_exit = payload["last_exit"]
+    status.last_lines = tuple(payload.get("last_lines", ()))
+    status.warnings = tuple(payload.get("warnings", ()))
     status.restarts += payload["restarts"]
     status.is_stalled = False
     # what the platform counted is in the decision now; a replica that said nothing leaves nothing
@@ -232,6 +235,7 @@ def _apply_end(document: WorkflowDocument, decision: Decision) -> None:
     for ordinal in status.ordinals.values():
         ordinal.restarts = ordinal.disruptions = ordinal.idle_ends = 0
         ordinal.last_exit = None
+        ordinal.last_lines = ()
         ordinal.idle_committed = {}
     if payload["end"] is not None:
         status.end = StepEnd.model_validate(payload["end"])
@@ -339,6 +343,8 @@ def _ending(document: WorkflowDocument, step: str, outcome: str) -> dict[str, An
         "launch": status.launch.number if status.launch else 0,
         "outcome": outcome,
         "last_exit": next((code for code in exits if code), exits[-1] if exits else None),
+        "last_lines": next((list(o.last_lines) for o in status.ordinals.values() if o.last_lines), []),
+        "warnings": list(status.warnings),
         "restarts": sum(o.restarts for o in status.ordinals.values()),
         "offsets": {str(partition): offset for partition, offset in document.status.offsets.items()},
     }

@@ -17,15 +17,16 @@ from typing import Protocol, TypeVar
 import structlog
 import uvicorn
 import uvloop
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from queue_manager.api import ApiSettings, Parts, create_app
 from queue_manager.controller.broker import KafkaBroker
 from queue_manager.controller.controller import Controller, Limits
 from queue_manager.controller.launch import Platform
-from queue_manager.controller.ports import Ports
+from queue_manager.controller.ports import Counts, Ports
 from queue_manager.launcher.interface import Launcher
 from queue_manager.launcher.kubernetes.launcher import KubernetesLauncher
+from queue_manager.launcher.kubernetes.patch import check_patch
 from queue_manager.launcher.kubernetes.settings import KubernetesSettings
 from queue_manager.launcher.process import ProcessLauncher
 from queue_manager.pinger import KafkaPinger
@@ -42,6 +43,8 @@ from streamforge_utils.observability import Health, logs
 from streamforge_utils.settings import read_settings
 
 EXIT_FAULT = 70
+COLLECT_AFTER = (2_000, 10, 100)
+"""Python's thresholds: thousands of open workflows make a full collection as long, and hardly any leaves a cycle."""
 DRAIN_S = 10
 """What open requests get at the end."""
 API_STORE_TIMEOUT_S = 10.0
@@ -88,6 +91,11 @@ async def serve(settings: QueueManagerSettings) -> int:
             _closing(KafkaBroker(settings.kafka, control=settings.control_topic, events=settings.events_topic))
         )
         patient = await stack.enter_async_context(_closing(ArangoStore(ArangoClient(settings.arango))))
+        registry = CollectorRegistry()
+        skipped = Counter(
+            "streamforge_messages_skipped", "Messages of queue-events that are no events.", registry=registry
+        )
+        orphans = Gauge("streamforge_orphan_jobs", "Jobs of which no workflow knows.", registry=registry)
         ports = Ports(
             store=patient,
             broker=broker,
@@ -95,18 +103,18 @@ async def serve(settings: QueueManagerSettings) -> int:
             platform=Platform.of(settings),
             clock=time.time,
             replication=settings.topic_replication,
+            # in a cluster as its own controllers do it, so that a person finds who acts with their tools
+            election=launcher.election() if isinstance(launcher, KubernetesLauncher) else None,
+            counts=Counts(skipped=skipped.inc, orphans=orphans.set),
         )
         limits = Limits(
             max_running=settings.max_running,
             concurrency=settings.concurrency,
             lease_s=settings.lease_s,
             resync_s=settings.resync_s,
+            removes_orphans=settings.remove_orphans,
         )
-        registry = CollectorRegistry()
-        skipped = Counter(
-            "streamforge_messages_skipped", "Messages of queue-events that are no events.", registry=registry
-        )
-        controller = Controller(ports, limits=limits, health=health, on_skip=skipped.inc)
+        controller = Controller(ports, limits=limits, health=health)
         parts = await _parts(
             settings, stack, launcher=launcher, controller=controller, health=health, registry=registry
         )
@@ -171,6 +179,7 @@ async def _run(controller: Controller, parts: Parts, listening: socket.socket) -
         "end": asyncio.create_task(parts.closing.wait(), name="end"),
     }
     gc.freeze()  # code and routes stay: a full collection that walks them stops every request for a tenth of a second
+    gc.set_threshold(*COLLECT_AFTER)
     gc.enable()
     host, port = listening.getsockname()[:2]
     _log.info("listening", host=host, port=port)
@@ -215,9 +224,13 @@ def _missing(health: Health) -> dict[str, str]:
 def _launcher(settings: QueueManagerSettings) -> Launcher:
     """The launcher that the settings name; a further one is a further line here."""
     if settings.launcher == "kubernetes":
+        platform, cluster = Platform.of(settings), read_settings(KubernetesSettings)
+        targets = read_targets(settings.targets_dirs).all()
+        own = {secret.env for installed in targets.values() for secret in installed.target.secrets}
+        reserved = own.union(platform.env, platform.secret_env)
+        check_patch(cluster.pod_template_patch, targets=targets.keys(), reserved=reserved)
         # the values in it are the queue-manager's own: a worker gets them from the namespace's ConfigMap
-        shared = frozenset(Platform.of(settings).env)
-        return KubernetesLauncher(read_settings(KubernetesSettings), shared=shared)
+        return KubernetesLauncher(cluster, shared=frozenset(platform.env))
     return ProcessLauncher(settings.node_socket)
 
 

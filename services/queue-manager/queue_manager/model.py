@@ -41,6 +41,15 @@ class SecretRef(Stored):
     key: str
 
 
+class VolumeSpec(Stored):
+    """A claim or a ConfigMap in a worker's file system."""
+
+    claim: str | None = None
+    config_map: str | None = None
+    mount: str
+    read_only: bool = True
+
+
 class StepSpec(Stored):
     """A step as it was resolved at accept; launches of one attempt never see another version of it."""
 
@@ -66,7 +75,7 @@ class StepSpec(Stored):
     max_dead_letters: int = Field(default=1000, ge=0)
     secrets: tuple[SecretRef, ...] = ()
     resources: dict[str, dict[str, str]] = Field(default_factory=dict)
-    volumes: list[dict[str, Any]] = Field(default_factory=list)
+    volumes: tuple[VolumeSpec, ...] = ()
     egress: list[dict[str, Any]] = Field(default_factory=list)
 
 
@@ -187,6 +196,8 @@ class Launch(Stored):
     outcome: str | None = None
     """How it ended: a state, or why the step was launched again."""
     drain: DrainRecord | None = None
+    epoch: int = 0
+    """Of the lease of the controller that decided it."""
 
 
 class Ordinal(Stored):
@@ -217,6 +228,8 @@ class Ordinal(Stored):
     restarts: int = 0
     disruptions: int = 0
     last_exit: int | None = None
+    last_lines: tuple[str, ...] = ()
+    """Of its output before its latest end, if that was a fault."""
     idle_ends: int = 0
     """Uncounted ends in a row with no commit between."""
     idle_committed: dict[str, int] = Field(default_factory=dict)
@@ -248,6 +261,10 @@ class StepStatus(Stored):
     restarts: int = 0
     """Of former launches; those of the current one are in ``ordinals``."""
     last_exit: int | None = None
+    last_lines: tuple[str, ...] = ()
+    """Of the replica that ended a former launch with a fault; those of the current one are in ``ordinals``."""
+    warnings: tuple[str, ...] = ()
+    """What the platform complained of in the latest launch."""
 
     @property
     def launch(self) -> Launch | None:

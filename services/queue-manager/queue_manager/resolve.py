@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from queue_manager.model import WEEK_MS, SecretRef, StepSpec, StreamSpec, WorkflowSpec
+from queue_manager.model import WEEK_MS, SecretRef, StepSpec, StreamSpec, VolumeSpec, WorkflowSpec
 from queue_manager.params import Fault, address_faults, pointer, unknown
 from queue_manager.request import StepRequest, WorkflowRequest, read_request
 from queue_manager.targets import InstalledTarget, Target, Targets
@@ -334,6 +334,6 @@ def _spec(installed: InstalledTarget, step: Step, params: dict[str, Any]) -> Ste
         max_dead_letters=target.max_dead_letters,
         secrets=tuple(SecretRef(env=use.env, secret=use.secret, key=use.key) for use in target.secrets),
         resources=target.resources,
-        volumes=list(target.volumes),
+        volumes=tuple(VolumeSpec(**volume.model_dump()) for volume in target.volumes),
         egress=list(target.egress),
     )

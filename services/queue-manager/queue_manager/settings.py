@@ -61,6 +61,8 @@ class QueueManagerSettings(BaseSettings):
     """Seconds between two looks at all open workflows."""
     concurrency: int = Field(default=8, ge=1)
     """Workflows that are worked on at once."""
+    remove_orphans: bool = False
+    """Whether Jobs of this installation of which no workflow knows are ended; else they are told only."""
     topic_replication: int = -1
     """Replication of the workflows' topics; -1: the broker's default."""
     log_level: str = "INFO"

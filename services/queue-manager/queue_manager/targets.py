@@ -72,6 +72,26 @@ class SecretUse(Manifest):
     key: str = Field(min_length=1)
 
 
+class Volume(Manifest):
+    """What a cluster lays into the worker's file system; never a folder of the node. A laptop's workers have none."""
+
+    claim: str | None = Field(default=None, min_length=1)
+    """Name of a PersistentVolumeClaim."""
+    config_map: str | None = Field(default=None, min_length=1)
+    """Name of a ConfigMap, whose keys become files."""
+    mount: str = Field(pattern=r"^/[^:]+$")
+    """The folder at which it lies."""
+    read_only: bool = True
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.claim is None) == (self.config_map is None):
+            raise ValueError(f"the volume at {self.mount} needs either a claim or a config_map")
+        if self.mount == "/tmp" or self.mount.startswith("/tmp/"):  # noqa: S108 - the pod's own volume
+            raise ValueError(f"{self.mount} is the worker's own, choose another folder")
+        return self
+
+
 class Target(Manifest):
     """One service that can be a step of a workflow."""
 
@@ -100,7 +120,7 @@ class Target(Manifest):
     max_run_s: float | None = Field(default=None, gt=0)
     max_dead_letters: int = Field(default=1000, ge=0)
     secrets: tuple[SecretUse, ...] = ()
-    volumes: tuple[dict[str, Any], ...] = ()
+    volumes: tuple[Volume, ...] = ()
     egress: tuple[dict[str, Any], ...] = ()
 
     @model_validator(mode="after")
@@ -110,6 +130,9 @@ class Target(Manifest):
             raise ValueError("reads and writes name a stream twice")
         if self.order == "stream" and self.replicas.max > 1:
             raise ValueError("order: stream needs one replica, replicas.max says more")
+        mounts = [volume.mount for volume in self.volumes]
+        if len(set(mounts)) != len(mounts):
+            raise ValueError("two volumes have one mount")
         try:
             ParamsSchema(self.params)
         except SchemaError as error:

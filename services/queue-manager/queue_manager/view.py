@@ -114,6 +114,8 @@ def _step(spec: StepSpec, status: StepStatus) -> dict[str, Any]:
         "launch": launch.number if launch else 0,
         "restarts": status.restarts + sum(ordinal.restarts for ordinal in ordinals),
         "last_exit": next((o.last_exit for o in ordinals if o.last_exit is not None), status.last_exit),
+        "last_lines": list(next((o.last_lines for o in ordinals if o.last_lines), status.last_lines)),
+        "warnings": list(status.warnings),
         "replicas": spec.replicas,
         "reads": list(spec.reads.values()),
         "writes": list(spec.writes.values()),

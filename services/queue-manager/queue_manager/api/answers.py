@@ -87,6 +87,10 @@ class StepAnswer(_Answer):
     launch: int
     restarts: int
     last_exit: int | None
+    last_lines: list[str]
+    """Of the output before the latest end with a fault, at most ten."""
+    warnings: list[str]
+    """What the platform complained of in the latest launch, at most ten."""
     replicas: int
     reads: list[str]
     writes: list[str]

@@ -16,6 +16,7 @@ from queue_manager.controller.event_reader import EventReader
 from queue_manager.controller.jobs import JobCache
 from queue_manager.controller.judgement import Evidence, Verdict, all_started, judge
 from queue_manager.controller.launch import digest, job_name, job_spec
+from queue_manager.controller.lease import LeaseKeeper
 from queue_manager.controller.plan import Action, pending_reason, sent_key
 from queue_manager.controller.ports import Ports
 from queue_manager.controller.shared import SharedCall
@@ -42,8 +43,9 @@ _log = structlog.get_logger(component="controller")
 class Actions:
     """The doing half of the controller, for one reign."""
 
-    def __init__(self, ports: Ports, *, jobs: JobCache, events: EventReader, watch: Watch) -> None:
+    def __init__(self, ports: Ports, *, jobs: JobCache, events: EventReader, watch: Watch, lease: LeaseKeeper) -> None:
         self._ports = ports
+        self._lease = lease
         self._jobs = jobs
         self._events = events
         self._broker = ports.broker
@@ -106,6 +108,7 @@ class Actions:
                 digest=digest(document, spec),
                 recorded_at=self._ports.clock(),
                 committed=committed,
+                epoch=self._lease.epoch,
             )
             document = decisions.launch(document, spec.name, record)
         return document
@@ -211,8 +214,9 @@ class Actions:
                 is_ahead=_advanced(changed, spec, status.ordinal, before=before, now=committed),
             )
             ordinal.restarts, ordinal.disruptions = status.restarts, status.disruptions
-            ordinal.last_exit = status.last_exit
+            ordinal.last_exit, ordinal.last_lines = status.last_exit, status.last_lines
         step.reason = pending_reason(step, launch, action.job) or step.reason
+        step.warnings = action.job.warnings or step.warnings
         return changed
 
     def _count_idle_ends(
@@ -286,6 +290,7 @@ class Actions:
         refusals = await asyncio.gather(*(self._create(document, a) for a in actions if a.name == "create"))
         for action in actions:
             if action.name != "create":
+                self._lease.check()
                 await do[action.name](document, action)
         for step, reason in (refusal for refusal in refusals if refusal is not None):
             launch = document.step(step).live_launch(document.status.attempt)
@@ -297,6 +302,7 @@ class Actions:
         spec = document.spec.step(action.step)
         launch = document.step(action.step).launch
         assert launch is not None
+        self._lease.check()
         try:
             await self._jobs.create(job_spec(document, spec, launch, self._ports.platform))
         except JobRefused as refused:

@@ -7,7 +7,6 @@ both believe they may act launch nothing twice. Nothing is retried anywhere else
 import asyncio
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -15,13 +14,16 @@ import structlog
 from queue_manager.controller.actions import Actions
 from queue_manager.controller.event_reader import EventReader
 from queue_manager.controller.jobs import JobCache
-from queue_manager.controller.lease import LeaseKeeper, LeaseLost
+from queue_manager.controller.lease import LeaseInDoubt, LeaseKeeper, LeaseLost, StoreElection
+from queue_manager.controller.loading import under_way
+from queue_manager.controller.orphans import OrphanKeeper
 from queue_manager.controller.outbox import Outbox
-from queue_manager.controller.plan import World, make_plan
+from queue_manager.controller.plan import Plan, World, make_plan
 from queue_manager.controller.ports import Ports
 from queue_manager.controller.reign import Reign
 from queue_manager.controller.shared import is_told_to_end, never_cancelled
-from queue_manager.controller.watch import AWAY, Watch, waiting_reason
+from queue_manager.controller.waiting import note_waiting
+from queue_manager.controller.watch import AWAY, Watch
 from queue_manager.controller.work_queue import WorkQueue
 from queue_manager.fold import fold, mark_stalled
 from queue_manager.launcher.interface import LauncherError, LauncherUnavailable
@@ -35,6 +37,8 @@ MAX_ROUNDS = 20
 FIRST_LOOK_S = 0.05
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 5.0
+RESYNC_REST, LONGEST_RESYNC_S = 9, 10.0
+"""After a look at all workflows nine times as long a rest: of thousands each is a load that others wait for."""
 STALLED_S = 120.0
 """A controller that does not come round for so long is not alive: every call it makes has a shorter deadline."""
 
@@ -49,25 +53,22 @@ class Limits:
     concurrency: int = 8
     lease_s: float = 10.0
     resync_s: float = 1.0
+    removes_orphans: bool = False
+    """Whether Jobs of which no workflow knows are ended, not only told."""
 
 
 class Controller:
-    """``run`` until cancelled. ``submitted`` and ``nudge`` come from the API of the same process, if there is one.
+    """``run`` until cancelled. ``submitted`` and ``nudge`` come from the API of the same process, if there is one."""
 
-    ``on_skip`` is called for each message of queue-events that is neither event nor decision.
-    """
-
-    def __init__(
-        self, ports: Ports, *, limits: Limits, health: Health, on_skip: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, ports: Ports, *, limits: Limits, health: Health) -> None:
         self._ports = ports
         self._limits = limits
         self._health = health
-        self._on_skip = on_skip
         self._reign: Reign | None = None
         self._installation = ""
         self._watch = Watch(ports, health)
-        self._lease = LeaseKeeper(ports, self._watch, seconds=limits.lease_s)
+        election = ports.election or StoreElection(ports.store, ports.clock)
+        self._lease = LeaseKeeper(election, self._watch, seconds=limits.lease_s)
 
     @property
     def is_leading(self) -> bool:
@@ -122,7 +123,7 @@ class Controller:
                 if await self._lease.acquire():
                     await self._act_safely()
                 self._health.beat("controller", within_s=STALLED_S)
-                await asyncio.sleep(self._limits.lease_s / 5)
+                await self._lease.pause()
         finally:
             await asyncio.shield(self._lease.release())
 
@@ -149,7 +150,7 @@ class Controller:
     async def _act(self) -> None:
         reign = self._begin()
         self._reign = reign
-        _log.info("leading", owner=self._lease.owner)
+        _log.info("leading", owner=self._lease.owner, epoch=self._lease.epoch)
         try:
             async with asyncio.TaskGroup() as tasks:
                 lasting = {
@@ -158,6 +159,7 @@ class Controller:
                     "outbox": reign.outbox.run(),
                     "jobs": reign.jobs.follow(self._look_at_all),
                     "resync": self._resync(reign),
+                    "orphans": self._orphans(reign.jobs).run(),
                     **{f"work-{number}": self._work(reign) for number in range(self._limits.concurrency)},
                 }
                 for name, work in lasting.items():
@@ -175,14 +177,20 @@ class Controller:
             self._ports.store,
             installation=self._installation,
             wake=work.add_later,
-            on_skip=self._on_skip,
+            on_skip=self._ports.counts.skipped,
         )
         return Reign(
             work=work,
             jobs=jobs,
             events=events,
             outbox=Outbox(self._ports.broker, published=self._published),
-            actions=Actions(self._ports, jobs=jobs, events=events, watch=self._watch),
+            actions=Actions(self._ports, jobs=jobs, events=events, watch=self._watch, lease=self._lease),
+        )
+
+    def _orphans(self, jobs: JobCache) -> OrphanKeeper:
+        is_removing = self._limits.removes_orphans
+        return OrphanKeeper(
+            jobs, self._ports.store, lease=self._lease, is_removing=is_removing, told=self._ports.counts.orphans
         )
 
     def _published(self, queue_id: str) -> None:
@@ -200,8 +208,9 @@ class Controller:
         while True:
             if reign.work.longest_s < STALLED_S:
                 self._health.beat("controller", within_s=STALLED_S)
+            began, took = asyncio.get_running_loop().time(), 0.0
             try:
-                for found in await self._ports.store.open_workflows():
+                for found in await under_way(self._ports.store, reign):
                     known = reign.documents.get(found.queue_id)
                     if known is None or known.rev != found.rev:
                         reign.documents.pop(found.queue_id, None)
@@ -211,12 +220,13 @@ class Controller:
                 reign.is_loaded = True
                 reign.has_waiting = True
                 await self._admit(reign)
+                took = asyncio.get_running_loop().time() - began
             except (TransientError, ConfigurationError) as error:
                 self._watch.tell("store", error)
             for queue_id, document in list(reign.documents.items()):
                 if mark_stalled(document, self._ports.clock()) is not None:
                     reign.work.add(queue_id)
-            await asyncio.sleep(self._limits.resync_s)
+            await asyncio.sleep(max(self._limits.resync_s, min(RESYNC_REST * took, LONGEST_RESYNC_S)))
 
     async def _admit(self, reign: Reign) -> None:
         """Give free places to those who wait longest."""
@@ -243,6 +253,9 @@ class Controller:
         """Reconcile one workflow; whatever goes wrong, it comes again."""
         try:
             await self._reconcile(reign, queue_id)
+        except LeaseInDoubt:
+            reign.events.give_back(queue_id)
+            self._again_later(reign, queue_id)
         except Stale:
             reign.documents.pop(queue_id, None)
             reign.events.give_back(queue_id)
@@ -254,7 +267,7 @@ class Controller:
             self._again_later(reign, queue_id)
         except (StreamForgeError, LauncherError, TimeoutError) as error:
             reign.events.give_back(queue_id)
-            await self._note(reign, queue_id, error)
+            await note_waiting(self._ports.store, reign, queue_id, error)
             self._again_later(reign, queue_id)
         except Exception:
             reign.events.give_back(queue_id)
@@ -303,6 +316,10 @@ class Controller:
                 document = await self._store(reign, document)
                 if not reign.outbox.is_out(document):
                     break
+            if _begins_a_job(plan) and not reign.work.is_due(queue_id):
+                document = await self._store(reign, document)
+                reign.work.put_off(queue_id)
+                break
             if plan.changes:
                 document = await reign.actions.change(document, plan.changes)
                 continue
@@ -327,6 +344,7 @@ class Controller:
         is_due = document.is_ended and reign.outbox.is_due(document)
         if document is reign.documents.get(queue_id) and not is_due:
             return document
+        self._lease.check()
         changed = document.copied()
         reign.outbox.strip(changed)
         stored = await self._ports.store.update(changed)
@@ -375,22 +393,6 @@ class Controller:
             for queue_id in self._reign.documents:
                 self._reign.work.add(queue_id)
 
-    # -- what is away ------------------------------------------------------------------------------------------------
 
-    async def _note(self, reign: Reign, queue_id: str, error: Exception) -> None:
-        """Say in the workflow why it waits, if the store can be told."""
-        reason = waiting_reason(error)
-        _log.warning("workflow_waits", queue_id=queue_id, code=reason.code, reason=reason.message)
-        document = reign.documents.get(queue_id)
-        if document is None or document.is_ended or reason.code == "store-unreachable":
-            return
-        changed = document.copied()
-        for step in changed.status.steps.values():
-            if step.state in ("pending", "starting") and (step.reason is None or step.reason.code != reason.code):
-                step.reason = reason
-        if changed == document:
-            return
-        try:
-            reign.documents[queue_id] = await self._ports.store.update(changed)
-        except (Stale, StreamForgeError):
-            reign.documents.pop(queue_id, None)
+def _begins_a_job(plan: Plan) -> bool:
+    return any(action.name in ("launch", "create") for action in (*plan.changes, *plan.effects))

@@ -27,6 +27,10 @@ class JobCache:
         """Name -> Job of a workflow."""
         return dict(self._jobs.get(queue_id, {}))
 
+    def queue_ids(self) -> set[str]:
+        """Workflows that have Jobs."""
+        return set(self._jobs)
+
     async def create(self, spec: JobSpec) -> None:
         """Have the platform take a Job over; one of that name that is there already is shown as it is.
 

@@ -13,6 +13,8 @@ from streamforge_utils.contracts.events import EventName
 
 MAX_IDLE_ENDS = 5
 CONFIGURATION_EXIT = 78
+LONGEST_LINE = 500
+"""Characters of a worker's last line that a reason repeats."""
 
 Outcome = Literal["finished", "failed", "interrupted", "again"]
 
@@ -115,7 +117,7 @@ class _Trial:
             text = f"replica {number} ended with exit code 0 but said neither `finished` nor `interrupted`"
             return Verdict("failed", Reason(code="ended-without-a-word", message=_with_error(text, said)))
         if status.last_exit == CONFIGURATION_EXIT:
-            return Verdict("failed", _misconfigured(number, said))
+            return Verdict("failed", _misconfigured(status, said))
         if not _is_culprit(job, status):
             return self._without_a_word(said, "another replica took its Job down")
         if number in self.evidence.progressed or self.evidence.stopping is not None:
@@ -139,17 +141,25 @@ def _is_culprit(job: JobStatus, status: OrdinalStatus) -> bool:
 
 def _exhausted(job: JobStatus, status: OrdinalStatus, said: Ordinal | None) -> Reason:
     if "oom-killed" in (status.reason, job.reason):
-        return Reason(code="oom-killed", message=f"replica {status.ordinal} needed more memory than its limit")
+        text = f"replica {status.ordinal} needed more memory than its limit"
+        return Reason(code="oom-killed", message=_with_last_words(text, status, None))
     times = f"{status.restarts} times" if status.restarts else "for good"
     text = f"replica {status.ordinal} failed {times} without progress, last with exit {status.last_exit}"
-    return Reason(code="backoff-limit-exceeded", message=_with_error(text, said))
+    return Reason(code="backoff-limit-exceeded", message=_with_last_words(text, status, said))
 
 
-def _misconfigured(number: int, said: Ordinal | None) -> Reason:
+def _misconfigured(status: OrdinalStatus, said: Ordinal | None) -> Reason:
     if said is not None and said.error is not None:
         return said.error
-    text = f"replica {number} ended with 78: its configuration or input can never work; its log says more"
-    return Reason(code="exit-78", message=text)
+    text = f"replica {status.ordinal} ended with 78: its configuration or input can never work; its log says more"
+    return Reason(code="exit-78", message=_with_last_words(text, status, None))
+
+
+def _with_last_words(text: str, status: OrdinalStatus, said: Ordinal | None) -> str:
+    """With what it said itself, or else with the last line of its output."""
+    if said is not None and said.error is not None:
+        return _with_error(text, said)
+    return f"{text}; its last line: {status.last_lines[-1][:LONGEST_LINE]}" if status.last_lines else text
 
 
 def _with_error(text: str, said: Ordinal | None) -> str:

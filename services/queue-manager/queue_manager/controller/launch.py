@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from queue_manager.launcher.interface import JobSpec
+from queue_manager.launcher.interface import JobSpec, Volume
 from queue_manager.model import Launch, StepSpec, WorkflowDocument
 from queue_manager.settings import QueueManagerSettings
 from streamforge_utils import codec
@@ -97,9 +97,11 @@ def job_spec(document: WorkflowDocument, step: StepSpec, launch: Launch, platfor
         secret_env={**platform.secret_env, **_target_secrets(step, platform)},
         secret_refs={ref.env: (ref.secret, ref.key) for ref in step.secrets},
         replicas=launch.replicas,
+        epoch=launch.epoch,
         backoff_limit=step.backoff_limit,
         grace_s=step.grace_s,
         resources=step.resources,
+        volumes=tuple(Volume(**volume.model_dump()) for volume in step.volumes),
         cwd=step.cwd,
     )
 

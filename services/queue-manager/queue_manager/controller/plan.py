@@ -17,6 +17,8 @@ RELAUNCH_PAUSE_S = 2.0
 """Between two launches of a step when the first came to nothing: what fails at once must not spin."""
 FORCED_GRACE_S = 5.0
 """What a worker that did not stop within its grace still gets between SIGTERM and SIGKILL."""
+HANGS = frozenset({"node-lost", "sidecar-running"})
+"""Reasons of a platform that concern a step which has started."""
 
 Change = Literal["launch", "judge", "supersede", "observe", "fix-drain", "drop", "stop", "release"]
 Effect = Literal["create", "send-stop", "send-drain", "end-job", "remove"]
@@ -221,19 +223,19 @@ class _Step:
 
 
 def _has_news(step: StepStatus, launch: Launch, job: JobStatus) -> bool:
-    """Whether the platform counts ends that the document does not know, or says why it does not start."""
+    """Whether the platform counts ends that the document does not know, says why it does not go on, or complains."""
     for status in job.ordinals:
         known = step.ordinals.get(status.ordinal)
         counted = (known.restarts, known.disruptions) if known else (0, 0)
         if counted != (status.restarts, status.disruptions):
             return True
     reason = pending_reason(step, launch, job)
-    return reason is not None and reason != step.reason
+    return (reason is not None and reason != step.reason) or job.warnings not in ((), step.warnings)
 
 
 def pending_reason(step: StepStatus, launch: Launch, job: JobStatus) -> Reason | None:
-    """Why a Job has not started, in the platform's words; None: it has, or the platform does not say."""
+    """Why a Job has not started or hangs, in the platform's words; None: it has, or the platform does not say."""
     is_started = any(words(step, launch, number) for number in range(launch.replicas))
-    if is_started or job.reason is None:
+    if job.reason is None or (is_started and job.reason not in HANGS):
         return None
     return Reason(code=job.reason, message=job.message or job.reason)

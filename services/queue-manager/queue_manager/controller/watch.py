@@ -7,9 +7,7 @@ import structlog
 
 from queue_manager.controller.ports import Ports
 from queue_manager.launcher.interface import LauncherError
-from queue_manager.model import Reason
-from streamforge_utils.contracts.reasons import REASONS
-from streamforge_utils.errors import NotConnected, StreamForgeError
+from streamforge_utils.errors import StreamForgeError
 from streamforge_utils.observability import Health
 
 PROBE_S = 2.0
@@ -58,7 +56,7 @@ class Watch:
             await asyncio.gather(
                 self._probe("store", self._ports.store.read_offsets),
                 self._probe("kafka", self._ports.broker.control_ends),
-                self._probe("launcher", lambda: self._ports.launcher.get("health-probe")),
+                self._probe("launcher", self._ports.launcher.check),
             )
             is_away = self.healthy_since == AWAY
             if self._has_fallen and not is_away:
@@ -81,16 +79,3 @@ class Watch:
             self.tell(part, error)
         else:
             self.tell(part, None)
-
-
-def waiting_reason(error: Exception) -> Reason:
-    """Why a workflow waits, when a part did not answer."""
-    if isinstance(error, LauncherError):
-        code = getattr(error, "code", "launcher-unreachable")
-        return Reason(code=code, message=f"{REASONS[code]}: {error}")
-    if isinstance(error, NotConnected | TimeoutError):
-        code = getattr(error, "code", "broker-unreachable")
-        code = code if code in ("store-unreachable", "broker-unreachable") else "broker-unreachable"
-        return Reason(code=code, message=f"{REASONS[code]}: {error}")
-    code = getattr(error, "code", "unavailable")
-    return Reason(code=code if code in REASONS else "unavailable", message=str(error))

@@ -16,6 +16,7 @@ from queue_manager.launcher.interface import (
     LogLine,
     OrdinalStatus,
     Phase,
+    Volume,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "LogLine",
     "OrdinalStatus",
     "Phase",
+    "Volume",
 ]

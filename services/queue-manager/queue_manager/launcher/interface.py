@@ -24,6 +24,16 @@ LABELS = ("queue_id", "step", "target", "launch", "installation", "decision_id")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Volume:
+    """What lies at ``mount`` in a worker's file system: a claim for storage or a ConfigMap, by its name."""
+
+    claim: str | None
+    config_map: str | None
+    mount: str
+    read_only: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """One launch of one step, complete: nothing is looked up afterwards. Its repr shows no secret."""
 
@@ -44,12 +54,16 @@ class JobSpec:
     secret_refs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Further environment by name: a Secret of the platform and its key, for a platform that has such."""
     replicas: int
+    epoch: int = 0
+    """Of the lease under which the launch was decided; for a person who asks who started it."""
     backoff_limit: int
     """Counted failures that each ordinal may have before the Job fails."""
     grace_s: float
     """Seconds between SIGTERM and SIGKILL when the Job is ended."""
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Requests and limits as in a Kubernetes container; the local launcher does not enforce them."""
+    volumes: tuple[Volume, ...] = ()
+    """For a platform that has such; the local launcher leaves them out."""
     cwd: str | None = None
     """Working directory of a local process; None = `/`. A container has the one of its image."""
 
@@ -77,6 +91,8 @@ class OrdinalStatus:
     """Start of the latest life."""
     reason: str | None = None
     """Stable code for the latest end or for why it is pending, such as `oom-killed`."""
+    last_lines: tuple[str, ...] = ()
+    """The last lines of its output before its latest end, if that was a fault: at most ten and 2 KiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +117,8 @@ class JobStatus:
     """Stable code: why it failed or has not started (`exit-78`, `backoff-limit-exceeded`, `image-pull`, ...)."""
     message: str | None = None
     """The same in a sentence for a person."""
+    warnings: tuple[str, ...] = ()
+    """What the platform complained of while it failed or waited, at most ten `Reason: message`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +174,14 @@ class JobRefused(LauncherError):
 
 class Launcher(Protocol):
     """A platform that runs Jobs. Every call may raise LauncherUnavailable, unless it says otherwise."""
+
+    async def check(self) -> None:
+        """Return when the platform can serve; called every few seconds, so it asks little.
+
+        Raises:
+            LauncherUnavailable: it cannot; the message names what is missing.
+        """
+        ...
 
     async def create(self, spec: JobSpec) -> JobStatus:
         """Take a Job over; on return it is recorded and will be started, whoever dies in between.

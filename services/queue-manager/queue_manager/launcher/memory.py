@@ -1,6 +1,7 @@
 """The launcher's double: Jobs without processes, for tests of those who use a launcher. It obeys the same rules.
 
-What a process would do by itself a test does: `start`, `exit`, `say`, and `vanish` for a Job removed from outside.
+What a process would do by itself a test does: `start`, `exit`, `say`, and what becomes of a Job from outside: `hang`,
+`complain`, `vanish`.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ class _Job:
     condition: Condition | None = None
     reason: str | None = None
     message: str | None = None
+    warnings: tuple[str, ...] = ()
     deleting: bool = False
     lines: list[LogLine] = field(default_factory=list)
 
@@ -44,6 +46,7 @@ class _Job:
             condition=self.condition,
             reason=self.reason,
             message=self.message,
+            warnings=self.warnings,
             ordinals=tuple(self.ordinals),
             live=self.live,
             deleting=self.deleting,
@@ -78,6 +81,10 @@ class MemoryLauncher:
         self._watchers: set[asyncio.Queue[JobEvent]] = set()
 
     # -- Launcher ------------------------------------------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """See Launcher."""
+        self._check()
 
     async def create(self, spec: JobSpec) -> JobStatus:
         """See Launcher."""
@@ -179,6 +186,18 @@ class MemoryLauncher:
         stamp = self._clock() if ts is None else ts
         job.lines.append(LogLine(ts=stamp, step=job.spec.step, replica=ordinal, launch=job.spec.launch, line=line))
 
+    def hang(self, name: str, reason: str | None, message: str | None = None) -> None:
+        """The platform says why the Job does not go on; None: it does."""
+        job = self._jobs[name]
+        job.reason, job.message = reason, message
+        self._settle(job)
+
+    def complain(self, name: str, *warnings: str) -> None:
+        """The platform warns of something."""
+        job = self._jobs[name]
+        job.warnings += warnings
+        self._settle(job)
+
     def vanish(self, name: str) -> None:
         """The Job was removed from outside."""
         del self._jobs[name]
@@ -201,6 +220,8 @@ class MemoryLauncher:
         self._update(job, ordinal, phase=phase, restarts=restarts, disruptions=disruptions)
         reason = None if code == 0 else "terminated" if ended else f"exit-{code}"
         self._update(job, ordinal, last_exit=code, last_exit_at=self._clock(), reason=reason)
+        said = [line.line for line in job.lines if line.replica == ordinal and code]
+        self._update(job, ordinal, last_lines=tuple(said[-10:]))
         if ended:
             return
         if code == 78:

@@ -46,6 +46,10 @@ class ProcessLauncher:
         self._open: set[asyncio.StreamWriter] = set()
         self._log = structlog.get_logger(component="launcher")
 
+    async def check(self) -> None:
+        """See Launcher."""
+        await self._call(call="get", name="health-probe")
+
     async def create(self, spec: JobSpec) -> JobStatus:
         """See Launcher."""
         return _status(await self._call(call="create", spec=_wire(spec)))

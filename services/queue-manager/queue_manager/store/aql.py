@@ -50,6 +50,12 @@ FOR w IN workflows
     RETURN w._key
 """
 
+BY_IDS: Final = """
+FOR w IN workflows
+    FILTER w._key IN @queue_ids
+    RETURN w
+"""
+
 BY_REQUEST: Final = """
 FOR w IN workflows
     FILTER w.idempotency_key == @idempotency_key

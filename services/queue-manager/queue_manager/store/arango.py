@@ -73,6 +73,11 @@ class ArangoStore:
         stored = await self._client.get(WORKFLOWS, queue_id)
         return None if stored is None else WorkflowDocument.from_store(stored)
 
+    async def get_many(self, queue_ids: Sequence[str]) -> list[WorkflowDocument]:
+        """See WorkflowStore."""
+        found = await self._client.query(aql.BY_IDS, {"queue_ids": list(queue_ids)})
+        return [WorkflowDocument.from_store(stored) for stored in found]
+
     async def find_request(self, idempotency_key: str) -> WorkflowDocument | None:
         """See WorkflowStore."""
         found = await self._client.query(aql.BY_REQUEST, {"idempotency_key": idempotency_key})

@@ -114,6 +114,10 @@ class WorkflowStore(Protocol):
         """The workflow, None when there is none."""
         ...
 
+    async def get_many(self, queue_ids: Sequence[str]) -> list[WorkflowDocument]:
+        """Those of the workflows that there are, in any order, with one request."""
+        ...
+
     async def find_request(self, idempotency_key: str) -> WorkflowDocument | None:
         """The workflow that was made with an idempotency key."""
         ...

@@ -68,6 +68,11 @@ class MemoryStore:
         stored = self._documents.get(queue_id)
         return None if stored is None else WorkflowDocument.from_store(stored)
 
+    async def get_many(self, queue_ids: Sequence[str]) -> list[WorkflowDocument]:
+        """See WorkflowStore."""
+        self._reach()
+        return [WorkflowDocument.from_store(self._documents[name]) for name in queue_ids if name in self._documents]
+
     async def find_request(self, idempotency_key: str) -> WorkflowDocument | None:
         """See WorkflowStore."""
         self._reach()

@@ -19,6 +19,8 @@ REASONS: Final[dict[str, str]] = {
     "not-started": "the pod has not started",
     "pod-refused": "the cluster cannot make the pod of the Job",
     "quota-exceeded": "the namespace's quota is used up",
+    "node-lost": "the pod's node does not answer or is gone",
+    "sidecar-running": "the worker has ended, another container of its pod goes on",
     "start-deadline": "a step did not say `started` within its target's start deadline",
     # a step's or workflow's end
     "stopped": "stopped by a request",
@@ -37,7 +39,7 @@ REASONS: Final[dict[str, str]] = {
     "error": "an error without a better name",
     "configuration": "settings that can never work",
     "unauthenticated": "the broker or the store refused the user or password",
-    "not-authorized": "a right is missing at the broker or the store",
+    "not-authorized": "a right is missing at the broker, the store or the cluster",
     "unavailable": "the other side is away",
     "records-expired": "records were deleted by the topic's retention before they were read",
     "too-many-dead-letters": "more records were refused than `max_dead_letters` allows",

@@ -24,6 +24,10 @@ async def test_a_created_job_is_known_by_its_name_and_labels(platform):
     assert [s.name for s in await platform.launcher.list()] == ["job"]
 
 
+async def test_a_platform_that_can_serve_says_so(platform):
+    assert await platform.launcher.check() is None
+
+
 async def test_a_job_that_is_not_there_is_none_and_its_deletion_no_error(platform):
     assert await platform.launcher.get("nothing") is None
     await platform.launcher.delete("nothing")

@@ -22,6 +22,8 @@ async def test_a_node_that_is_not_there_is_unavailable_and_the_message_says_what
     launcher = ProcessLauncher(tmp_path / "no.sock")
     with pytest.raises(LauncherUnavailable, match=r"no\.sock does not answer .*`make up` starts it"):
         await launcher.list()
+    with pytest.raises(LauncherUnavailable, match=r"no\.sock does not answer"):
+        await launcher.check()
 
 
 async def test_a_frozen_node_is_unavailable_not_waited_for(own, own_node):

@@ -65,6 +65,13 @@ async def test_what_is_inserted_is_read_as_it_was(store):
     assert await store.find_request("abd") is None
 
 
+async def test_many_are_read_at_once_and_those_that_are_not_there_are_left_out(store):
+    made = [await store.insert(document(f"00000{number}")) for number in range(4)]
+    found = await store.get_many([made[2].queue_id, "wf-no-such", made[0].queue_id])
+    assert sorted(found, key=lambda d: d.queue_id) == [made[0], made[2]]
+    assert await store.get_many([]) == []
+
+
 async def test_an_id_is_taken_once_and_so_is_an_idempotency_key(store):
     await store.insert(document("000001", key="abc"))
     await store.insert(document("000002"))

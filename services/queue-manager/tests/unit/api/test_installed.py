@@ -106,6 +106,10 @@ def test_two_files_of_one_name_are_refused_and_the_good_state_holds(tmp_path, re
         ("{default: 1, max: 64}", "{default: 9, max: 3}", "replicas"),
         ("stream: data", "stream: dead-letter", "reads.0.stream"),
         ("replicas:", "params: {type: 7}\nreplicas:", "params"),
+        ("replicas:", "volumes: [{mount: /data}]\nreplicas:", "/data needs either a claim or a config_map"),
+        ("replicas:", "volumes: [{mount: /tmp/x, claim: c}]\nreplicas:", "/tmp/x is the worker's own"),
+        ("replicas:", "volumes: [{mount: data, claim: c}]\nreplicas:", "volumes.0.mount"),
+        ("replicas:", "volumes: [{mount: /d, claim: c}, {mount: /d, config_map: m}]\nreplicas:", "one mount"),
     ],
 )
 def test_a_wrong_target_at_the_start_names_file_and_field(tmp_path, resolver, old, new, named):

@@ -12,7 +12,7 @@ from queue_manager import decisions
 from queue_manager.controller.controller import Controller, Limits
 from queue_manager.controller.launch import Platform
 from queue_manager.controller.memory import MemoryBroker
-from queue_manager.controller.ports import Ports
+from queue_manager.controller.ports import Counts, Ports
 from queue_manager.launcher.memory import MemoryLauncher
 from queue_manager.model import StepSpec, StreamSpec, WorkflowDocument, WorkflowSpec
 from queue_manager.store.memory import MemoryStore
@@ -63,6 +63,8 @@ class Stage:
     installation: str = ""
     count: int = 0
     runs: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    orphans: list[int] = field(default_factory=list)
+    """As many as were told, look by look."""
 
     def __post_init__(self) -> None:
         self.launcher = MemoryLauncher(clock=self.clock)
@@ -78,6 +80,7 @@ class Stage:
             launcher=self.launcher,
             platform=Platform({}, {}),
             clock=self.clock,
+            counts=Counts(orphans=self.orphans.append),
         )
         return Controller(ports, limits=Limits(**limits), health=self.health)
 

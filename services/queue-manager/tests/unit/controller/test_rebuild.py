@@ -48,6 +48,8 @@ async def live(stage, make_step):
         await stage.finish(first, "sink", launch=3)
         await stage.until_state(first, "finished")
         job = await stage.job(second, "loader")
+        stage.launcher.say(job, "it broke")
+        stage.launcher.complain(job, "BackOff: restarting it")
         for _ in range(3):
             stage.launcher.exit(job, 0, 1)
         await stage.until(second, lambda d: d.status.stopping is not None)
@@ -67,6 +69,8 @@ async def test_a_rebuild_gives_the_same_documents(stage, make_step):
         assert comparable(documents[queue_id]) == comparable(made)
         assert view.workflow(documents[queue_id]) == view.workflow(made)
     assert (await stage.get(first)).status.attempt == 2
+    failed = documents[second].step("loader")
+    assert (failed.last_lines, failed.warnings) == (("it broke",), ("BackOff: restarting it",))
 
 
 async def test_a_rebuilt_store_goes_on_and_leaves_what_is_there(stage, make_step):

@@ -58,6 +58,8 @@ async def test_faults_are_raised_as_set(spec):
     launcher.available = False
     with pytest.raises(LauncherUnavailable):
         await launcher.list()
+    with pytest.raises(LauncherUnavailable):
+        await launcher.check()
 
 
 async def test_a_job_may_vanish_from_outside(spec):

@@ -1,5 +1,7 @@
 """How a launch ended, as a table of what was said and seen."""
 
+from dataclasses import replace
+
 import pytest
 
 from queue_manager.controller.judgement import Evidence, judge
@@ -107,3 +109,17 @@ def test_a_sentence_names_what_the_worker_said(story):
     story.say("loader", "error", reason={"code": "fatal", "message": "division by zero"})
     found = verdict(story, job=story.job("loader", live=0, condition="failed", ordinals=(ended(),)))
     assert "division by zero" in found.reason.message
+
+
+def test_a_sentence_ends_with_the_last_line_when_the_worker_said_nothing_itself(story):
+    lines = ("Traceback (most recent call last):", "ImportError: no module named x" + "." * 1000)
+    for code, reason in ((1, None), (78, None), (137, "oom-killed")):
+        status = replace(ended(code=code, reason=reason), last_lines=lines)
+        found = verdict(story, job=story.job("loader", live=0, condition="failed", ordinals=(status,)))
+        assert "; its last line: ImportError: no module named x" in found.reason.message
+        assert len(found.reason.message) < 700
+    story.say("loader", "error", reason={"code": "fatal", "message": "division by zero"})
+    found = verdict(
+        story, job=story.job("loader", live=0, condition="failed", ordinals=(replace(ended(), last_lines=lines),))
+    )
+    assert found.reason.message.endswith("division by zero")
