@@ -21,6 +21,8 @@ JSON_ALLOWED = {
     QUEUE_MANAGER + "launcher/process.py": "the local node's wire format, which is not StreamForge's",
     QUEUE_MANAGER + "launcher/kubernetes/api.py": "the API server's JSON, which is not StreamForge's",
     QUEUE_MANAGER + "launcher/kubernetes/follow.py": "the same, line by line",
+    QUEUE_MANAGER + "launcher/kubernetes/archive.py": "the lines of kept logs, which are no messages",
+    QUEUE_MANAGER + "launcher/kubernetes/spool.py": "the same on their way there",
     QUEUE_MANAGER + "launcher/kubernetes/settings.py": "variables that hold JSON",
     "services/dummy-service/dummy_service/debug_producer.py": "prints JSON for people",
     "services/dummy-service/debug_producer.py": "prints JSON for people",

@@ -24,7 +24,8 @@ Json = dict[str, Any]
 CALL_S = 15.0
 """For a call that answers at once; a cluster whose store is slow still does."""
 CONNECT_S = 5.0
-PAGE = 500
+PAGE = 100
+"""Objects of a list that are held in their raw form at once: some 50 KB each."""
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _PATCH = "application/merge-patch+json"
 
@@ -46,12 +47,25 @@ class ClusterAway(ClusterError):
     """No answer, a broken one, or "not now" (429, 5xx): the same call may succeed later."""
 
 
+class _Login:
+    """A client with the credentials of one moment. Who follows a list with it goes on when they are read anew."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.users = 0
+        self.is_over = False
+
+
 class ClusterApi:
     """Connects on first use; on 401 the credentials are read anew, for tokens rotate."""
 
-    def __init__(self, settings: KubernetesSettings) -> None:
+    def __init__(self, settings: KubernetesSettings, *, connections: int = 100) -> None:
+        """A client; ``connections``: how many it may have at once, 0: any number. Further calls wait for one."""
         self._settings = settings
-        self._client: Any = None
+        self._connections = connections
+        self._login: _Login | None = None
+        self._logins: set[_Login] = set()
+        """All that are not closed: the present one, and former ones that somebody still uses."""
         self._opening = asyncio.Lock()
 
     @property
@@ -59,20 +73,38 @@ class ClusterApi:
         """The one in which everything happens."""
         return self._settings.namespace
 
+    async def address(self) -> str:
+        """The API server's URL, as the credentials name it; raises ConfigurationError."""
+        async with self._connected() as login:
+            return str(login.client.configuration.host)
+
     async def get(self, path: str, **query: object) -> Json:
         """GET; raises ClusterError."""
         return await self._call("GET", path, query=query)
 
     async def all(self, path: str, selector: str) -> tuple[list[Json], str]:
-        """A whole list, page by page, and its resource version; raises ClusterError (410: a page came too late)."""
+        """A whole list and its resource version; raises ClusterError (410: a page came too late)."""
         found: list[Json] = []
+        version = ""
+        async for items, page_version in self.pages(path, selector):
+            found += items
+            version = page_version
+        return found, version
+
+    async def pages(
+        self, path: str, selector: str | None = None, **query: object
+    ) -> AsyncGenerator[tuple[list[Json], str]]:
+        """The pages of a list, each with the resource version of all, for who keeps little of each object.
+
+        The whole of 5,000 Jobs would be 200 MB. Raises as ``all``.
+        """
         token = None
         while True:
-            page = await self.get(path, labelSelector=selector, limit=PAGE, **{"continue": token})
-            found += page["items"]
+            page = await self.get(path, labelSelector=selector, limit=PAGE, **{**query, "continue": token})
+            yield page["items"], page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue")
             if not token:
-                return found, page["metadata"]["resourceVersion"]
+                return
 
     async def create(self, path: str, body: Json) -> Json:
         """POST; raises ClusterError (409 ``AlreadyExists``)."""
@@ -107,11 +139,24 @@ class ClusterApi:
             except _faults() as error:
                 raise self._away(error) from error
 
+    @asynccontextmanager
+    async def opened(self, path: str, *, silence_s: float, **query: object) -> AsyncIterator[AsyncIterator[bytes]]:
+        """An answer that goes on, piece by piece as it comes; entered when it has begun. Raises as ``stream`` does."""
+        async with self._answer("GET", path, query=query, read_s=silence_s) as answer:
+            yield self._pieces(answer)
+
+    async def _pieces(self, answer: Any) -> AsyncGenerator[bytes]:
+        try:
+            async for piece in answer.content.iter_any():
+                yield piece
+        except _faults() as error:
+            raise self._away(error) from error
+
     async def close(self) -> None:
         """Drop the connections. Idempotent."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        self._login = None
+        while self._logins:
+            await self._logins.pop().client.close()
 
     # -- one call ------------------------------------------------------------------------------------------------------
 
@@ -135,63 +180,74 @@ class ClusterApi:
         read_s: float | None = None,
     ) -> AsyncIterator[Any]:
         """The response of aiohttp, whose status is 2xx."""
-        from aiohttp import ClientTimeout  # noqa: PLC0415 - see the module
-
-        client = await self._connected()
-        timeout = ClientTimeout(total=None if read_s else CALL_S, sock_connect=CONNECT_S, sock_read=read_s)
         sent = dict(headers or {"Content-Type": "application/json"}) | {"Accept": "application/json"}
         pairs = [(name, _text(value)) for name, value in (query or {}).items() if value is not None]
-        try:
-            request = await client.param_serialize(
-                method, path, query_params=pairs, header_params=sent, body=body, auth_settings=["BearerToken"]
-            )
-            answer = (await client.call_api(*request, _request_timeout=timeout)).response
-        except _faults() as error:
-            raise self._away(error) from error
-        try:
-            if answer.status >= 300:
-                raise await self._refusal(client, answer)
+        asked = {"query_params": pairs, "header_params": sent, "body": body}
+        async with self._sent(method, path, asked, read_s) as answer:
+            if answer.status != 401:
+                await _refuse(answer)
+                yield answer
+                return
+        # nothing was done: once more, with the credentials as they are now
+        async with self._sent(method, path, asked, read_s) as answer:
+            await _refuse(answer)
             yield answer
-        finally:
-            answer.close() if read_s else answer.release()
 
-    async def _refusal(self, client: Any, answer: Any) -> ClusterError:
-        try:
-            status = orjson.loads(await answer.read())
-        except _faults():
-            status = {}
-        status = status if isinstance(status, dict) else {}
-        if answer.status == 401:
-            await self._forget(client)
-        wait = answer.headers.get("Retry-After", "")
-        kind = ClusterAway if answer.status in (401, 408, 429) or answer.status >= 500 else ClusterError
-        return kind(
-            answer.status,
-            status.get("reason") or str(answer.reason),
-            status.get("message") or f"HTTP {answer.status}",
-            retry_after=float(wait) if wait.isdecimal() else None,
-        )
+    @asynccontextmanager
+    async def _sent(self, method: str, path: str, asked: Json, read_s: float | None) -> AsyncIterator[Any]:
+        """The response to one request, whatever its status; raises ClusterAway when there is none."""
+        from aiohttp import ClientTimeout  # noqa: PLC0415 - see the module
+
+        timeout = ClientTimeout(total=None if read_s else CALL_S, sock_connect=CONNECT_S, sock_read=read_s)
+        async with self._connected() as login:
+            try:
+                request = await login.client.param_serialize(method, path, **asked, auth_settings=["BearerToken"])
+                answer = (await login.client.call_api(*request, _request_timeout=timeout)).response
+            except _faults() as error:
+                raise self._away(error) from error
+            if answer.status == 401:
+                self._forget(login)
+            try:
+                yield answer
+            finally:
+                answer.close() if read_s else answer.release()
 
     def _away(self, error: Exception) -> ClusterAway:
-        host = self._client.configuration.host if self._client is not None else "the cluster"
+        host = self._login.client.configuration.host if self._login is not None else "the cluster"
         return ClusterAway(0, "Unreachable", f"{host} does not answer ({error or type(error).__name__})")
 
     # -- the connection ------------------------------------------------------------------------------------------------
 
-    async def _connected(self) -> Any:
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[_Login]:
+        """The present log-in; a former one is closed by its last user."""
+        login = await self._log_in()
+        login.users += 1
+        try:
+            yield login
+        finally:
+            login.users -= 1
+            if login.is_over and login.users == 0 and login in self._logins:
+                self._logins.remove(login)
+                await login.client.close()
+
+    async def _log_in(self) -> _Login:
         async with self._opening:
-            if self._client is None:
+            if self._login is None:
                 from kubernetes.aio import client  # noqa: PLC0415 - see the module
 
                 configuration = client.Configuration()
                 await self._configure(configuration)
-                self._client = client.ApiClient(configuration)
-            return self._client
+                configuration.connection_pool_maxsize = self._connections
+                self._login = _Login(client.ApiClient(configuration))
+                self._logins.add(self._login)
+            return self._login
 
-    async def _forget(self, client: Any) -> None:
-        if self._client is client:
+    def _forget(self, login: _Login) -> None:
+        login.is_over = True
+        if self._login is login:
+            self._login = None
             _log.info("credentials_renewed", reason="the API server answered 401")
-            await self.close()
 
     async def _configure(self, configuration: Any) -> None:
         """In a pod by its service account, elsewhere by the kubeconfig."""
@@ -220,6 +276,25 @@ def _faults() -> tuple[type[Exception], ...]:
     from aiohttp import ClientError  # noqa: PLC0415 - see the module
 
     return ClientError, OSError, TimeoutError, ValueError
+
+
+async def _refuse(answer: Any) -> None:
+    """Raise what the server refused with, unless it did what was asked."""
+    if answer.status < 300:
+        return
+    try:
+        status = orjson.loads(await answer.read())
+    except _faults():
+        status = {}
+    status = status if isinstance(status, dict) else {}
+    wait = answer.headers.get("Retry-After", "")
+    kind = ClusterAway if answer.status in (401, 408, 429) or answer.status >= 500 else ClusterError
+    raise kind(
+        answer.status,
+        status.get("reason") or str(answer.reason),
+        status.get("message") or f"HTTP {answer.status} {answer.reason}",
+        retry_after=float(wait) if wait.isdecimal() else None,
+    )
 
 
 def _is_in_pod() -> bool:

@@ -5,9 +5,9 @@ the watch goes on from it, bookmarks move it on, 410 means that it is too old an
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 import structlog
@@ -16,7 +16,9 @@ from queue_manager.launcher.kubernetes.api import ClusterApi, ClusterError
 from streamforge_utils.errors import ConfigurationError
 
 WATCH_S = 290
-"""How long the server keeps a watch; then the list comes again, whatever the watch told."""
+"""How long the server keeps a watch; then another goes on from its version."""
+REFRESH_S = 300.0
+"""Between two lists, whatever the watch told."""
 SILENCE_S = 90.0
 """A bookmark comes about every minute: a connection that says nothing for longer is a dead one."""
 FIRST_RETRY_S = 0.2
@@ -26,11 +28,19 @@ GONE = 410
 _log = structlog.get_logger(component="kubernetes")
 
 
-class Listener(Protocol):
+Kept = TypeVar("Kept")
+"""What a listener keeps of an object."""
+
+
+class Listener(Protocol[Kept]):
     """Who is told. Objects are raw JSON."""
 
-    def listed(self, objects: Sequence[dict[str, Any]]) -> None:
-        """All that there are."""
+    def read(self, raw: dict[str, Any], /) -> Kept:
+        """What is kept of an object of a list, so that its raw form need not be."""
+        ...
+
+    def listed(self, objects: Sequence[Kept], *, but: Set[str] = frozenset()) -> None:
+        """All that there are; of those named in ``but`` something was told since, and that holds."""
         ...
 
     def changed(self, raw: dict[str, Any], *, is_gone: bool) -> None:
@@ -38,7 +48,7 @@ class Listener(Protocol):
         ...
 
 
-class Follower:
+class Follower(Generic[Kept]):
     """Follows one resource below a selector until cancelled; never raises for what the cluster does."""
 
     def __init__(
@@ -46,41 +56,78 @@ class Follower:
         api: ClusterApi,
         path: str,
         selector: str,
-        listener: Listener,
+        listener: Listener[Kept],
     ) -> None:
         self._api, self._path, self._selector, self._listener = api, path, selector, listener
         self._version: str | None = None
+        self._lists = 0
+        self._told: set[str] | None = None
+        """Names that the watch told since a list beside it was asked for; None: there is no such list now."""
+        self._pause, self._is_lost = FIRST_RETRY_S, False
 
     async def run(self) -> None:
         """Until cancelled."""
-        pause, is_told = FIRST_RETRY_S, False
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow(), name="kubernetes-watch")
+            tasks.create_task(self._refresh(), name="kubernetes-refresh")
+
+    async def _follow(self) -> None:
         while True:
             try:
                 if self._version is None:
                     await self._list()
-                    if is_told:
-                        _log.info("follows_again", path=self._path)
-                    pause, is_told = FIRST_RETRY_S, False
+                    self._recover()
                 await self._watch(self._version or "")
+                await asyncio.sleep(FIRST_RETRY_S)
             except (ClusterError, ConfigurationError) as error:
                 if isinstance(error, ClusterError) and error.status == GONE:
                     self._version = None
                     continue
-                # what the connection has missed is told by the version; only 410 or its age ask for a list
-                if not is_told:
+                # what the connection has missed is told by the version; only 410 asks for a list
+                if not self._is_lost:
                     _log.warning("follow_lost", path=self._path, reason=str(error))
-                is_told = True
-                await asyncio.sleep(max(pause, getattr(error, "retry_after", None) or 0.0))
-                pause = min(2 * pause, LONGEST_RETRY_S)
+                self._is_lost = True
+                await asyncio.sleep(max(self._pause, getattr(error, "retry_after", None) or 0.0))
+                self._pause = min(2 * self._pause, LONGEST_RETRY_S)
+
+    def _recover(self) -> None:
+        if self._is_lost:
+            _log.info("follows_again", path=self._path)
+        self._pause, self._is_lost = FIRST_RETRY_S, False
+
+    async def _refresh(self) -> None:
+        """Now and then the list, beside the watch, which goes on: of thousands it takes seconds."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            lists, told = self._lists, set[str]()
+            self._told = told
+            try:
+                found, _ = await self._all()
+            except (ClusterError, ConfigurationError) as error:
+                _log.info("refresh_later", path=self._path, reason=str(error))
+            else:
+                if self._lists == lists and self._version is not None:  # else the watch begins anew, with its own list
+                    self._listener.listed(found, but=told)
+            self._told = None
 
     async def _list(self) -> None:
-        """All of it; a page that came too late (410) begins again."""
-        found, version = await self._api.all(self._path, self._selector)
+        """All of it, before there is a watch; a page that came too late (410) begins again."""
+        found, version = await self._all()
         self._listener.listed(found)
+        self._lists += 1
         self._version = version
 
+    async def _all(self) -> tuple[list[Kept], str]:
+        found: list[Kept] = []
+        version = ""
+        async with aclosing(self._api.pages(self._path, self._selector)) as pages:
+            async for objects, page_version in pages:
+                found += map(self._listener.read, objects)
+                version = page_version
+        return found, version
+
     async def _watch(self, version: str) -> None:
-        """One watch, to the end that the server sets; then a list is due."""
+        """One watch, to the end that the server sets; the next goes on from there."""
         lines = self._api.stream(
             self._path,
             silence_s=SILENCE_S,
@@ -93,12 +140,14 @@ class Follower:
         async with aclosing(lines):
             async for line in lines:
                 self._take(orjson.loads(line))
-        self._version = None
 
     def _take(self, event: dict[str, Any]) -> None:
         raw = event["object"]
         if event["type"] == "ERROR":
             raise ClusterError(int(raw.get("code") or 0), raw.get("reason") or "", raw.get("message") or "")
+        self._recover()
         if event["type"] != "BOOKMARK":
+            if self._told is not None:
+                self._told.add(raw["metadata"]["name"])
             self._listener.changed(raw, is_gone=event["type"] == "DELETED")
         self._version = raw["metadata"]["resourceVersion"]

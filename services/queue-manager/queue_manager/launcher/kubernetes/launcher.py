@@ -5,63 +5,90 @@ answer was lost is found again as ``AlreadyExists``.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
-
-import structlog
 
 from queue_manager.launcher.interface import (
     JobEvent,
     JobExists,
     JobSpec,
     JobStatus,
+    LauncherUnavailable,
     LogLine,
 )
-from queue_manager.launcher.kubernetes.api import ClusterApi, ClusterAway, ClusterError
+from queue_manager.launcher.kubernetes.api import ClusterApi, ClusterError
+from queue_manager.launcher.kubernetes.archive import Archive
+from queue_manager.launcher.kubernetes.complaints import Complaints
 from queue_manager.launcher.kubernetes.follow import Follower
+from queue_manager.launcher.kubernetes.janitor import Janitor, Patience
+from queue_manager.launcher.kubernetes.keeper import Keeper
+from queue_manager.launcher.kubernetes.lease import LeaseElection
 from queue_manager.launcher.kubernetes.logs import Wanted, read_logs
 from queue_manager.launcher.kubernetes.manifest import SecretRef, job_manifest
-from queue_manager.launcher.kubernetes.objects import JOB_NAME, Pod, Told, job_of, pod_of
+from queue_manager.launcher.kubernetes.objects import JOB_NAME, Pod, job_of, pod_of
+from queue_manager.launcher.kubernetes.pace import Pace
 from queue_manager.launcher.kubernetes.refusals import refusal
+from queue_manager.launcher.kubernetes.rights import Rights
 from queue_manager.launcher.kubernetes.settings import KubernetesSettings
 from queue_manager.launcher.kubernetes.status import job_status
 from queue_manager.launcher.kubernetes.view import View
 
 APP = "app=streamforge"
-PODLESS_EVERY_S = 5.0
-"""How often Jobs that have no pod are asked about: the Job controller tells why as an event."""
-
-_log = structlog.get_logger(component="kubernetes")
+PATIENCE = Patience()
 
 
 class KubernetesLauncher:
     """Runs Jobs in one namespace of a cluster. It connects on first use."""
 
-    def __init__(self, settings: KubernetesSettings, *, shared: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, settings: KubernetesSettings, *, shared: frozenset[str] = frozenset(), patience: Patience = PATIENCE
+    ) -> None:
         """A launcher.
 
         Args:
             settings: Where, and how a Job looks there.
             shared: Names of environment variables that the namespace's ConfigMap gives to every Job.
+            patience: How long is waited for sidecars and for pods on nodes that do not answer.
         """
         self._settings = settings
         self._shared = shared
+        self._patience = patience
         self._api = ClusterApi(settings)
+        # connections of their own: however many logs are followed, no other call waits for one
+        self._log_api = ClusterApi(settings, connections=0)
+        self._archive = Archive(settings)
+        self._keeper: Keeper | None = None
+        self._rights = Rights(self._api)
+        self._pace = Pace(settings.creates_per_s)
         self._jobs = f"/apis/batch/v1/namespaces/{settings.namespace}/jobs"
         self._core = f"/api/v1/namespaces/{settings.namespace}"
 
     # -- Launcher ------------------------------------------------------------------------------------------------------
 
+    def election(self) -> LeaseElection:
+        """Where the controllers' lease is written in this cluster."""
+        return LeaseElection(self._api, self._settings.lease)
+
+    async def check(self) -> None:
+        """See Launcher; a right that is missing is named."""
+        await self._rights.check()
+
     async def create(self, spec: JobSpec) -> JobStatus:
-        """See Launcher."""
+        """See Launcher. It waits for its turn (``KUBERNETES_CREATES_PER_S``), and not for a server that is full."""
         refs = {name: SecretRef(*ref) for name, ref in spec.secret_refs.items()}
         manifest = job_manifest(spec, self._settings, secret_refs=refs, shared=self._shared)
+        self._must_not_wait()
+        await self._pace.turn()
+        self._must_not_wait()
         try:
             made = await self._api.create(self._jobs, manifest)
         except ClusterError as error:
+            if error.status in (429, 503) and error.retry_after:
+                self._pace.hold(error.retry_after)
             if error.status == 409 and error.reason == "AlreadyExists" and (found := await self.get(spec.name)):
                 raise JobExists(found) from error
             raise refusal(error) from error
-        return job_status(job_of(made), ())
+        return job_status(job_of(made), (), now=time.time())
 
     async def get(self, name: str) -> JobStatus | None:
         """See Launcher."""
@@ -72,54 +99,72 @@ class KubernetesLauncher:
             if error.status == 404:
                 return None
             raise refusal(error) from error
-        return job_status(job_of(raw), pods)
+        return job_status(job_of(raw), pods, now=time.time())
 
     async def list(self) -> Sequence[JobStatus]:
         """See Launcher."""
         try:
-            jobs, _ = await self._api.all(self._jobs, APP)
-            pods, _ = await self._api.all(f"{self._core}/pods", APP)
+            jobs = [job_of(raw) async for page, _ in self._api.pages(self._jobs, APP) for raw in page]
+            pods = [pod_of(raw) async for page, _ in self._api.pages(f"{self._core}/pods", APP) for raw in page]
         except ClusterError as error:
             raise refusal(error) from error
         of: dict[str, list[Pod]] = {}
-        for pod in map(pod_of, pods):
+        for pod in pods:
             of.setdefault(pod.job, []).append(pod)
-        return [job_status(job, of.get(job.name, ())) for job in map(job_of, jobs)]
+        now = time.time()
+        return [job_status(job, of.get(job.name, ()), now=now) for job in jobs]
 
     async def watch(self) -> AsyncIterator[JobEvent]:
         """See Launcher."""
-        view = View()
+        view = View(sidecar_s=self._patience.sidecar_s)
+        complaints = Complaints(self._api, view)
         followers = (
             Follower(self._api, self._jobs, APP, view.jobs_told()),
             Follower(self._api, f"{self._core}/pods", f"{APP},{JOB_NAME}", view.pods_told()),
         )
         tasks = [asyncio.create_task(f.run(), name="kubernetes-follow") for f in followers]
-        tasks.append(asyncio.create_task(self._ask_podless(view), name="kubernetes-podless"))
+        tasks.append(asyncio.create_task(complaints.run(), name="kubernetes-complaints"))
+        tasks.append(asyncio.create_task(Janitor(self._api, view, self._patience).run(), name="kubernetes-janitor"))
+        keeper = Keeper(self._log_api, self._archive, view, pod_bytes=self._settings.log_pod_max_bytes)
+        tasks.append(asyncio.create_task(keeper.run(), name="kubernetes-keeper"))
+        self._keeper = keeper
         syncs = 0
         try:
             while True:
                 await _moved(view, tasks)
                 if view.syncs == 0:
                     continue
-                names = view.take()
-                for name in names if syncs else [*names, *(view.jobs.keys() - set(names))]:
+                listed, names = view.syncs, view.take()
+                if not syncs:
+                    names += view.jobs.keys() - set(names)
+                for name in names:
+                    keeper.look(name)
+                await complaints.gather(names)  # what was said of a failure is there before anybody acts on it
+                for name in names:
                     yield JobEvent(name=name, status=view.status(name))
-                if view.syncs > syncs:
-                    syncs = view.syncs
+                if listed > syncs:
+                    syncs = listed
                     yield JobEvent(name="", status=None, synced=True)
         finally:
+            self._keeper = None
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
 
     async def delete(self, name: str, *, grace_s: float | None = None) -> None:
-        """See Launcher. The Job stays in sight until its pods are gone (foreground deletion)."""
+        """See Launcher. The Job stays in sight until its pods are gone (foreground deletion).
+
+        Up to 5 s go by until their logs are being kept, if a watch runs.
+        """
         try:
             job = job_of(await self._api.get(f"{self._jobs}/{name}"))
+            if self._keeper is not None:
+                await self._keeper.ready(name)
+            if grace_s is not None and grace_s < job.grace_s:
+                # first: what ends a pod with the grace it has cannot be shortened (kubernetes issue 113606)
+                await self._hurry(name, grace_s)
             options = {"propagationPolicy": "Foreground", "preconditions": {"uid": job.uid}}
             await self._api.delete(f"{self._jobs}/{name}", options)
-            if grace_s is not None and grace_s < job.grace_s:
-                await self._hurry(name, grace_s)
         except ClusterError as error:
             if error.status != 404:
                 raise refusal(error) from error
@@ -134,13 +179,19 @@ class KubernetesLauncher:
         follow: bool = False,
     ) -> AsyncIterator[LogLine]:
         """See Launcher."""
-        return read_logs(self._api, self._jobs, name, Wanted(ordinal, since, tail, follow))
+        wanted = Wanted(ordinal, since, tail, follow)
+        return read_logs(self._log_api, self._archive, f"{self._jobs}/{name}", wanted)
 
     async def close(self) -> None:
         """See Launcher."""
         await self._api.close()
+        await self._log_api.close()
 
     # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def _must_not_wait(self) -> None:
+        if (wait := self._pace.held_s) > 0:
+            raise LauncherUnavailable(f"the API server takes no more now and asked to wait; {wait:.0f} s are left")
 
     async def _pods(self, name: str) -> Sequence[Pod]:
         found = await self._api.get(f"{self._core}/pods", labelSelector=f"{APP},{JOB_NAME}={name}")
@@ -151,29 +202,6 @@ class KubernetesLauncher:
         for pod in await self._pods(name):
             options = {"gracePeriodSeconds": int(grace_s), "preconditions": {"uid": pod.uid}}
             await self._api.delete(f"{self._core}/pods/{pod.name}", options)
-
-    async def _ask_podless(self, view: View) -> None:
-        """Why a Job has no pod (quota, admission, a missing service account) is told by an event alone."""
-        while True:
-            await asyncio.sleep(PODLESS_EVERY_S)
-            for job in list(view.jobs.values()):
-                if not job.conditions and not job.is_deleting and not view.pods.get(job.name):
-                    await self._ask_about(view, job.name, job.uid)
-
-    async def _ask_about(self, view: View, name: str, uid: str) -> None:
-        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning"}
-        try:
-            events = (await self._api.get(f"{self._core}/events", **query))["items"]
-        except ClusterError as error:
-            if not isinstance(error, ClusterAway):
-                _log.warning("events_unreadable", job=name, reason=str(error))
-            return
-        if events and name in view.jobs:
-            last = max(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-            told = Told(last.get("reason") or "", last.get("message") or "")
-            if view.told.get(name) != told:
-                view.told[name] = told
-                view.touch(name)
 
 
 async def _moved(view: View, tasks: Sequence["asyncio.Task[None]"]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from queue_manager.launcher.interface import JobSpec
+from queue_manager.launcher.interface import JobSpec, Volume
 from queue_manager.launcher.kubernetes.objects import INDEX
 from queue_manager.launcher.kubernetes.patch import apply_patch
 from queue_manager.launcher.kubernetes.settings import KubernetesSettings
@@ -57,7 +57,7 @@ def job_manifest(
         secret_refs: Variable -> where its value lies: the target's own secrets.
         shared: Variables that the ConfigMap provides: they are not written into the Job if there is one.
     """
-    metadata = {"labels": _labels(spec), "annotations": {"queue_id": spec.queue_id, "launch": str(spec.launch)}}
+    metadata = {"labels": _labels(spec), "annotations": _annotations(spec)}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -78,6 +78,10 @@ def _labels(spec: JobSpec) -> dict[str, str]:
     )
     version = _version(spec.image)
     return {**labels, **spec.labels, **({VERSION_LABEL: version} if version else {})}
+
+
+def _annotations(spec: JobSpec) -> dict[str, str]:
+    return {"queue_id": spec.queue_id, "launch": str(spec.launch), "epoch": str(spec.epoch)}
 
 
 def _version(image: str) -> str | None:
@@ -129,7 +133,7 @@ def _template(spec: JobSpec, settings: KubernetesSettings, env: list[dict[str, A
             **({"serviceAccountName": settings.service_account} if settings.service_account else {}),
             **_pull_secrets(settings),
             "containers": [_container(spec, settings, env)],
-            "volumes": _volumes(settings),
+            "volumes": _volumes(spec, settings),
         },
     }
     return _patched(template, settings.pod_template_patch, spec.target)
@@ -138,8 +142,7 @@ def _template(spec: JobSpec, settings: KubernetesSettings, env: list[dict[str, A
 def _pod_annotations(spec: JobSpec, settings: KubernetesSettings) -> dict[str, str]:
     evictable = settings.safe_to_evict.get(spec.target, False)
     return {
-        "queue_id": spec.queue_id,
-        "launch": str(spec.launch),
+        **_annotations(spec),
         "cluster-autoscaler.kubernetes.io/safe-to-evict": str(evictable).lower(),
         # an injected proxy that is no native sidecar would outlive the worker, and the Job would never end
         "sidecar.istio.io/inject": "false",
@@ -204,7 +207,7 @@ def _container(spec: JobSpec, settings: KubernetesSettings, env: list[dict[str, 
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
         "securityContext": _container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _mounts(settings),
+        "volumeMounts": _mounts(spec, settings),
     }
     if sources := _environment_sources(settings):
         container["envFrom"] = sources
@@ -256,20 +259,31 @@ def _environment_sources(settings: KubernetesSettings) -> list[dict[str, Any]]:
     return sources
 
 
-def _volumes(settings: KubernetesSettings) -> list[dict[str, Any]]:
+def _volumes(spec: JobSpec, settings: KubernetesSettings) -> list[dict[str, Any]]:
     secrets = [
         {"name": f"secret-{number}", "secret": {"secretName": name}}
         for number, name in enumerate(settings.secret_mounts)
     ]
-    return [{"name": "tmp", "emptyDir": {"sizeLimit": settings.tmp_size}}, *secrets]
+    targets = [{"name": f"volume-{number}", **_source(volume)} for number, volume in enumerate(spec.volumes)]
+    return [{"name": "tmp", "emptyDir": {"sizeLimit": settings.tmp_size}}, *secrets, *targets]
 
 
-def _mounts(settings: KubernetesSettings) -> list[dict[str, Any]]:
+def _source(volume: Volume) -> dict[str, Any]:
+    if volume.config_map is not None:
+        return {"configMap": {"name": volume.config_map}}
+    return {"persistentVolumeClaim": {"claimName": volume.claim, "readOnly": volume.read_only}}
+
+
+def _mounts(spec: JobSpec, settings: KubernetesSettings) -> list[dict[str, Any]]:
     secrets = [
         {"name": f"secret-{number}", "mountPath": folder, "readOnly": True}
         for number, folder in enumerate(settings.secret_mounts.values())
     ]
-    return [{"name": "tmp", "mountPath": _TMP}, *secrets]
+    targets = [
+        {"name": f"volume-{number}", "mountPath": volume.mount, "readOnly": volume.read_only}
+        for number, volume in enumerate(spec.volumes)
+    ]
+    return [{"name": "tmp", "mountPath": _TMP}, *secrets, *targets]
 
 
 def _patched(template: dict[str, Any], patch: Mapping[str, Any], target: str) -> dict[str, Any]:

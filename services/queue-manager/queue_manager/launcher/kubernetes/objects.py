@@ -66,11 +66,15 @@ class Pod:
     created_at: float
     deleted_at: float | None
     """When it was asked to go; None: it was not."""
+    kill_at: float | None
+    """When its node has to have ended it by force; None: it was not asked to go."""
     node: str
     started_at: float | None
     """Start of the worker's container."""
     end: End | None
     """End of the worker's container."""
+    others: tuple[str, ...]
+    """Names of containers that run beside the worker's."""
     waiting: Told | None
     """Why a container has not started."""
     unscheduled: Told | None
@@ -116,7 +120,7 @@ def pod_of(raw: Json) -> Pod:
     waiting = [s["state"]["waiting"] for s in _statuses(status) if "waiting" in (s.get("state") or {})]
     scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get(DISRUPTION, {})
     running = state.get("running") or state.get("terminated") or {}
-    deleted = meta.get("deletionTimestamp")
+    deleted = seconds(meta["deletionTimestamp"]) if "deletionTimestamp" in meta else None
     return Pod(
         name=meta["name"],
         uid=meta["uid"],
@@ -125,10 +129,12 @@ def pod_of(raw: Json) -> Pod:
         phase=status.get("phase", "Pending"),
         created_at=seconds(meta["creationTimestamp"]),
         # the API shows when its grace is over
-        deleted_at=seconds(deleted) - float(meta.get("deletionGracePeriodSeconds") or 0) if deleted else None,
+        deleted_at=None if deleted is None else deleted - float(meta.get("deletionGracePeriodSeconds") or 0),
+        kill_at=deleted,
         node=raw["spec"].get("nodeName", ""),
         started_at=seconds(running["startedAt"]) if running.get("startedAt") else None,
         end=_end(state.get("terminated")),
+        others=_running(status, but=worker),
         waiting=_told(waiting[0]) if waiting else None,
         unscheduled=_told(scheduled) if scheduled.get("status") == "False" else None,
         disruption=_told(disrupted) if disrupted.get("status") == "True" else None,
@@ -143,6 +149,10 @@ def seconds(timestamp: str) -> float:
 
 def _statuses(status: Json) -> list[Json]:
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _running(status: Json, *, but: str) -> tuple[str, ...]:
+    return tuple(s["name"] for s in _statuses(status) if "running" in (s.get("state") or {}) and s["name"] != but)
 
 
 def _told(raw: Json) -> Told:

@@ -21,6 +21,9 @@ CONFIGURATION = frozenset(("CreateContainerConfigError",))
 CONTAINER = frozenset(("CreateContainerError", "RunContainerError", "PreCreateHookError", "PostStartHookError"))
 STARTING = frozenset(("", "ContainerCreating", "PodInitializing"))
 
+NODE_LOST = "NodeLost"
+"""Our own reason of a pod's DisruptionTarget, when its node is taken for lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -32,6 +35,8 @@ class Pending:
 
 def pending(pod: Pod) -> Pending | None:
     """Why it does not run; None: it runs, or it is on its way and nobody complains."""
+    if pod.disruption is not None and pod.disruption.reason == NODE_LOST:
+        return Pending("node-lost", pod.disruption.message)
     if pod.started_at is not None:
         return None
     if pod.unscheduled is not None:

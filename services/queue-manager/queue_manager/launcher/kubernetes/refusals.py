@@ -3,14 +3,17 @@
 The reasons are those of the API's Status object (``metav1.StatusReason``).
 """
 
+import re
 from collections.abc import Sequence
 
 from queue_manager.launcher.interface import JobRefused, LauncherUnavailable
 from queue_manager.launcher.kubernetes.api import ClusterAway, ClusterError
 
+_ADMISSION = re.compile(r"^admission webhook \"|ValidatingAdmissionPolicy '.*denied request", re.DOTALL)
+"""A policy of the cluster may refuse with any status (its author's choice, 422 by default)."""
 _AGAIN: Sequence[tuple[int, str, str, str]] = (
     (403, "exceeded quota", "quota-exceeded", "the namespace's quota is used up"),
-    (403, "cannot", "not-authorized", "a right is missing in the cluster"),
+    (403, " cannot ", "not-authorized", "a right is missing in the cluster"),
     (404, "namespaces", "launcher-unreachable", "the namespace of KUBERNETES_NAMESPACE is not there"),
     (409, "", "launcher-unreachable", "the cluster is changing it just now"),
 )
@@ -21,6 +24,8 @@ def refusal(error: ClusterError) -> JobRefused | LauncherUnavailable:
     """The launcher's error for one of the cluster's."""
     if isinstance(error, ClusterAway):
         return LauncherUnavailable(str(error))
+    if _ADMISSION.search(str(error)):
+        return JobRefused("admission-refused", str(error))
     for status, word, code, what in _AGAIN:
         if error.status == status and word in str(error):
             return LauncherUnavailable(f"{what}: {error}", code=code)

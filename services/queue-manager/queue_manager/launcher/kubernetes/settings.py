@@ -5,9 +5,10 @@ field may take one of these names.
 """
 
 import json
+import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ByteSize, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -17,7 +18,7 @@ from streamforge_utils.errors import ConfigurationError
 GONE_NODE_S = 60
 """Seconds for which a pod stays bound to a node that is not there; the cluster's default is 300."""
 
-_MAY_BE_EMPTY = frozenset({"config_map", "secret"})
+_MAY_BE_EMPTY = frozenset({"config_map", "secret", "log_archive"})
 
 
 def _json(value: Any) -> Any:
@@ -47,7 +48,7 @@ MaybeName = Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]
 
 
 class KubernetesSettings(BaseSettings):
-    """The cluster's side of a Job's manifest. An empty variable is an unset one, but for `config_map` and `secret`."""
+    """The cluster's side of a Job's manifest. An empty variable is an unset one, but for those that may be empty."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -62,6 +63,8 @@ class KubernetesSettings(BaseSettings):
     """Namespace of the Jobs."""
     context: str | None = Field(default=None, validation_alias="KUBE_CONTEXT")
     """Context of the kubeconfig; unset: the current one, in a pod its service account."""
+    lease: Name = "streamforge-queue-manager"
+    """Lease by which the queue-managers of one installation agree who acts; another installation needs another."""
     config_map: MaybeName = "streamforge-worker"
     """ConfigMap whose keys become environment of every worker; empty: none."""
     secret: MaybeName = "streamforge-worker"  # noqa: S105 - the name of an object
@@ -84,8 +87,18 @@ class KubernetesSettings(BaseSettings):
     """User and group of the workers; never root."""
     tmp_size: str = Field(default="1Gi", pattern=r"^[0-9]+([KMGTPE]i|[kMGTPE])?$")
     """Size of /tmp, all that a worker may write to; above it the pod is evicted."""
+    creates_per_s: float = Field(default=50.0, gt=0, le=1000)
+    """Jobs that are created a second at most."""
     ttl_s: int = Field(default=3600, ge=0)
     """Seconds after which an ended Job that nobody deleted goes."""
+    log_archive: str = ".streamforge/logs"
+    """Where logs of pods that are gone are kept: a folder or s3://<bucket>/<prefix>; empty: they go with their pods."""
+    log_days: float = Field(default=7.0, gt=0)
+    """Days after which a kept log goes."""
+    log_max_bytes: ByteSize = Field(default=ByteSize(1024**3), ge=1024**2)
+    """Size of all kept logs, such as 10GiB; above it the oldest go."""
+    log_pod_max_bytes: ByteSize = Field(default=ByteSize(8 * 1024**2), ge=64 * 1024)
+    """What is kept of one pod before it is packed; of a longer log its end."""
     safe_to_evict: Annotated[dict[str, bool], *FromJson] = Field(default_factory=dict)
     """Target -> whether the cluster autoscaler may move its pods to empty a node, JSON; not named: false."""
     pod_template_patch: Annotated[dict[str, Any], *FromJson] = Field(default_factory=dict)
@@ -107,6 +120,13 @@ class KubernetesSettings(BaseSettings):
         if len({"/tmp", *mounts.values()}) <= len(mounts):  # noqa: S108 - the pod's own volume
             raise ValueError("each Secret needs a folder of its own, and /tmp is taken")
         return mounts
+
+    @field_validator("log_archive")
+    @classmethod
+    def _folder_or_bucket(cls, place: str) -> str:
+        if "://" in place and not re.match(r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)", place):
+            raise ValueError(f"{place!r} is neither a folder nor s3://<bucket>/<prefix>")
+        return place
 
     @field_validator("pod_template_patch")
     @classmethod

@@ -4,19 +4,20 @@ A Job that changes ten times before it is looked at is looked at once: nothing h
 """
 
 import asyncio
-from collections.abc import Iterable, MutableMapping, Sequence
+import time
+from collections.abc import Callable, Iterable, MutableMapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
 from queue_manager.launcher.interface import JobStatus
 from queue_manager.launcher.kubernetes.objects import Job, Pod, Told, job_of, pod_of
-from queue_manager.launcher.kubernetes.status import job_status
+from queue_manager.launcher.kubernetes.status import SIDECAR_S, job_status
 
 
 class View:
     """Both watches write into it; ``take`` gives the names of Jobs that changed, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sidecar_s: float = SIDECAR_S, clock: Callable[[], float] = time.time) -> None:
         self.jobs: dict[str, Job] = {}
         self.pods: dict[str, dict[str, Pod]] = {}
         """Name of the Job -> name of the pod -> pod."""
@@ -24,6 +25,11 @@ class View:
         """Name of the Job -> uid -> pod that is no more: an eviction is to be counted although its pod is gone."""
         self.told: dict[str, Told] = {}
         """Name of a Job without pods -> what the cluster said of it."""
+        self.warnings: dict[str, tuple[str, ...]] = {}
+        """Name of the Job -> what the cluster complained of about it."""
+        self.lost: dict[str, Told] = {}
+        """Uid of a pod -> why its node is taken for lost."""
+        self._sidecar_s, self._clock = sidecar_s, clock
         self._listed = {"jobs": 0, "pods": 0}
         self._dirty: dict[str, None] = {}
         self._filled = asyncio.Event()
@@ -38,11 +44,16 @@ class View:
         job = self.jobs.get(name)
         if job is None:
             return None
-        pods = [*self.past.get(name, {}).values(), *self.pods.get(name, {}).values()]
-        return job_status(job, pods, told=self.told.get(name))
+        pods = map(self._marked, [*self.past.get(name, {}).values(), *self.pods.get(name, {}).values()])
+        status = job_status(job, pods, now=self._clock(), told=self.told.get(name), sidecar_s=self._sidecar_s)
+        return replace(status, warnings=self.warnings.get(name, ()))
+
+    def _marked(self, pod: Pod) -> Pod:
+        return replace(pod, disruption=self.lost[pod.uid]) if pod.uid in self.lost else pod
 
     def bury(self, pod: Pod) -> None:
         """Remember a pod that is no more for as long as its Job is there."""
+        pod = self._marked(pod)
         if not pod.is_over:
             gone = Told("Deleted", "its pod was deleted")
             pod = replace(pod, phase="Failed", disruption=pod.disruption or gone)
@@ -80,18 +91,21 @@ class View:
 class Jobs:
     """What the watch on Jobs tells."""
 
+    read = staticmethod(job_of)
+
     def __init__(self, view: View) -> None:
         self._view = view
 
-    def listed(self, objects: Sequence[dict[str, Any]]) -> None:
+    def listed(self, objects: Sequence[Job], *, but: Set[str] = frozenset()) -> None:
         """See Listener."""
-        found = {job.name: job for job in map(job_of, objects)}
         view = self._view
+        found = {job.name: job for job in objects if job.name not in but}
+        found |= {name: view.jobs[name] for name in but if name in view.jobs}
         for name in {*view.jobs, *found}:
             if view.jobs.get(name) != found.get(name):
                 view.touch(name)
         view.jobs = found
-        for kept in (view.told, view.past):
+        for kept in (view.told, view.past, view.warnings):
             _forget(kept, found)
         view.mark_listed("jobs")
 
@@ -99,7 +113,7 @@ class Jobs:
         """See Listener."""
         job, view = job_of(raw), self._view
         if is_gone:
-            for known in (view.jobs, view.told, view.past):
+            for known in (view.jobs, view.told, view.past, view.warnings):
                 known.pop(job.name, None)
         else:
             view.jobs[job.name] = job
@@ -109,15 +123,18 @@ class Jobs:
 class Pods:
     """What the watch on pods tells."""
 
+    read = staticmethod(pod_of)
+
     def __init__(self, view: View) -> None:
         self._view = view
 
-    def listed(self, objects: Sequence[dict[str, Any]]) -> None:
+    def listed(self, objects: Sequence[Pod], *, but: Set[str] = frozenset()) -> None:
         """See Listener."""
-        found: dict[str, dict[str, Pod]] = {}
-        for pod in map(pod_of, objects):
-            found.setdefault(pod.job, {})[pod.name] = pod
         view = self._view
+        told = [pod for pods in view.pods.values() for pod in pods.values() if pod.name in but]
+        found: dict[str, dict[str, Pod]] = {}
+        for pod in (*(pod for pod in objects if pod.name not in but), *told):
+            found.setdefault(pod.job, {})[pod.name] = pod
         for name in {*view.pods, *found}:
             if view.pods.get(name) != found.get(name):
                 view.touch(name)

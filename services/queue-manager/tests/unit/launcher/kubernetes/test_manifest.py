@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from queue_manager.launcher import JobSpec
+from queue_manager.launcher import JobSpec, Volume
 from queue_manager.launcher.kubernetes.manifest import SecretRef, job_manifest
 from queue_manager.launcher.kubernetes.settings import KubernetesSettings
 from streamforge_utils.contracts import names
@@ -340,3 +340,19 @@ def test_names_and_labels_are_valid_at_their_limits(step, symbol, short, launch,
         assert [value for value in labels.values() if not LABEL_VALUE.match(value)] == []
         assert labels.items() <= pods.items()
     assert launched(step=step, symbol=symbol, short=short, launch=launch).labels.items() <= own.items()
+
+
+def test_a_targets_volumes_are_mounted():
+    volumes = (
+        Volume(claim="candles", config_map=None, mount="/data", read_only=True),
+        Volume(claim=None, config_map="symbols", mount="/etc/symbols", read_only=True),
+    )
+    pod = job_manifest(launched(volumes=volumes), settings())["spec"]["template"]["spec"]
+    assert pod["volumes"][1:] == [
+        {"name": "volume-0", "persistentVolumeClaim": {"claimName": "candles", "readOnly": True}},
+        {"name": "volume-1", "configMap": {"name": "symbols"}},
+    ]
+    assert pod["containers"][0]["volumeMounts"][1:] == [
+        {"name": "volume-0", "mountPath": "/data", "readOnly": True},
+        {"name": "volume-1", "mountPath": "/etc/symbols", "readOnly": True},
+    ]

@@ -43,9 +43,19 @@ def test_an_empty_variable_is_an_unset_one_but_for_the_objects_that_may_be_absen
         monkeypatch.setenv(f"KUBERNETES_{name.upper()}", "")
     monkeypatch.setenv("KUBE_CONTEXT", "")
     given = KubernetesSettings()
-    assert (given.config_map, given.secret) == ("", "")
+    assert (given.config_map, given.secret, given.log_archive) == ("", "", "")
     monkeypatch.undo()
-    assert given == KubernetesSettings(config_map="", secret="")
+    assert given == KubernetesSettings(config_map="", secret="", log_archive="")
+
+
+def test_logs_are_kept_in_a_folder_or_a_bucket(monkeypatch):
+    for place in ("logs", "/var/lib/logs", "s3://bucket", "s3://my.bucket-1/a/b"):
+        monkeypatch.setenv("KUBERNETES_LOG_ARCHIVE", place)
+        assert KubernetesSettings().log_archive == place
+    monkeypatch.setenv("KUBERNETES_LOG_MAX_BYTES", "10GiB")
+    monkeypatch.setenv("KUBERNETES_LOG_POD_MAX_BYTES", "100000")
+    given = KubernetesSettings()
+    assert (given.log_max_bytes, given.log_pod_max_bytes, given.log_days) == (10 * 1024**3, 100_000, 7.0)
 
 
 def test_what_a_kubelet_sets_in_every_pod_changes_nothing(monkeypatch):

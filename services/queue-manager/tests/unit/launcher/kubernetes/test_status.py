@@ -3,7 +3,7 @@
 import pytest
 
 from queue_manager.launcher.kubernetes.objects import Told, job_of, pod_of
-from queue_manager.launcher.kubernetes.status import job_status
+from queue_manager.launcher.kubernetes.status import job_status, last_lines
 from streamforge_utils.contracts.reasons import REASONS
 
 CREATED = "2026-08-01T00:00:00Z"
@@ -64,8 +64,8 @@ def over(name, code, **more):
     return raw_pod(name, phase="Succeeded" if code == 0 else "Failed", state=state, **more)
 
 
-def status(job, *pods, told=None):
-    return job_status(job_of(job), map(pod_of, pods), told=told)
+def status(job, *pods, told=None, now=AT + 20):
+    return job_status(job_of(job), map(pod_of, pods), told=told, now=now)
 
 
 def test_a_fresh_job_is_pending_and_carries_its_labels():
@@ -146,7 +146,8 @@ def test_a_job_that_is_asked_to_go_says_so():
 
 def test_deletion_is_when_it_was_asked_for_not_when_the_grace_is_over():
     pod = pod_of(raw_pod(deletionTimestamp="2026-08-01T00:00:30Z", deletionGracePeriodSeconds=30))
-    assert pod.deleted_at == AT
+    assert (pod.deleted_at, pod.kill_at) == (AT, AT + 30)
+    assert (pod_of(raw_pod()).deleted_at, pod_of(raw_pod()).kill_at) == (None, None)
 
 
 UNSCHEDULED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes: cpu"}
@@ -187,3 +188,71 @@ def test_a_job_whose_pod_is_refused_says_what_the_cluster_said():
     found = status(raw_job(), told=Told("FailedCreate", "serviceaccount x not found"))
     assert found.reason == "pod-refused"
     assert "serviceaccount x not found" in found.message
+
+
+LONG_AFTER = AT + 10 + 60
+
+
+def beside(code, *, phase="Running", ordinal=0, name="p"):
+    """A pod whose worker ended at AT + 10 and whose proxy goes on."""
+    pod = raw_pod(name, phase=phase, state=ended(code, message="one\ntwo"), ordinal=ordinal)
+    pod["status"]["initContainerStatuses"] = [{"name": "proxy", "state": running()}]
+    return pod
+
+
+def test_the_end_of_a_worker_beside_a_sidecar_counts_after_a_minute():
+    waits = status(raw_job(), beside(0), now=LONG_AFTER - 1)
+    assert (waits.live, waits.reason, waits.ordinals[0].phase) == (1, None, "running")
+    over = status(raw_job(), beside(0), now=LONG_AFTER)
+    assert (over.live, over.condition, over.ordinals[0].phase) == (0, None, "succeeded")
+    assert over.reason == over.ordinals[0].reason == "sidecar-running"
+    assert "ended with 0, but proxy goes on" in over.message
+    assert over.reason in REASONS
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "disruptions", "phase"), [(3, 1, 0, "pending"), (143, 0, 1, "pending"), (78, 1, 0, "failed")]
+)
+def test_a_fault_beside_a_sidecar_is_a_fault(code, restarts, disruptions, phase):
+    only = status(raw_job(), beside(code), now=LONG_AFTER).ordinals[0]
+    assert (only.restarts, only.disruptions, only.last_exit, only.phase) == (restarts, disruptions, code, phase)
+
+
+@pytest.mark.parametrize("phase", ["Running", "Failed", "Succeeded"])
+def test_a_job_that_goes_when_all_workers_have_succeeded_is_complete(phase):
+    job = raw_job(replicas=2, completedIndexes="1")
+    job["metadata"]["deletionTimestamp"] = CREATED
+    found = status(job, beside(0, phase=phase), now=AT + 12)
+    assert (found.condition, found.deleting, found.live) == ("complete", True, 0)
+
+
+def test_a_job_that_goes_before_all_have_succeeded_has_no_condition():
+    job = raw_job(replicas=2)
+    job["metadata"]["deletionTimestamp"] = CREATED
+    found = status(job, beside(0), raw_pod("q", phase="Running", state=running(), ordinal=1), now=LONG_AFTER)
+    assert (found.condition, found.live) == (None, 1)
+
+
+def test_a_pod_on_a_lost_node_says_so_and_is_a_disruption_once_it_is_failed():
+    lost = {"type": "DisruptionTarget", "status": "True", "reason": "NodeLost", "message": "node n is gone"}
+    waits = status(raw_job(), raw_pod(phase="Running", state=running(), conditions=[lost]))
+    assert (waits.reason, waits.message, waits.ordinals[0].reason) == ("node-lost", "node n is gone", "node-lost")
+    assert (waits.live, waits.ordinals[0].phase) == (1, "running")
+    over = status(raw_job(), raw_pod(phase="Failed", state=running(), conditions=[lost])).ordinals[0]
+    assert (over.reason, over.disruptions, over.restarts) == ("node-lost", 1, 0)
+    assert "node-lost" in REASONS
+
+
+def test_the_last_lines_of_a_fault_are_kept_and_of_a_success_none():
+    words = "\n".join(f"line {number}" for number in range(20)) + "\n\n"
+    failed = raw_pod("1", phase="Failed", state=ended(3, message=words))
+    assert status(raw_job(), failed).ordinals[0].last_lines == tuple(f"line {number}" for number in range(10, 20))
+    done = raw_pod("2", phase="Succeeded", state=ended(0, message="written by itself", at="2026-08-01T00:00:11Z"))
+    assert status(raw_job(), failed, done).ordinals[0].last_lines == ()
+
+
+def test_the_last_lines_are_at_most_two_kibibytes():
+    (line,) = last_lines("\u00e9" * 5000)
+    assert len(line.encode()) == 2048
+    assert last_lines("a" + "\u00e9" * 1500) == ("\u00e9" * 1024,)
+    assert last_lines("") == ()
