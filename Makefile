@@ -1,7 +1,7 @@
 # StreamForge on one machine. Needs Linux (or macOS), Python >= 3.11, make and git; everything else is fetched here.
 .DEFAULT_GOAL := help
 .SHELLFLAGS := -eu -c
-.PHONY: help demo test test-kubernetes unit check up down clean bench lock
+.PHONY: help demo test test-kubernetes unit check up down clean bench bench-kubernetes lock
 # Goals share one environment and one stack: one after the other.
 .NOTPARALLEL:
 
@@ -19,10 +19,15 @@ demo: $(READY) ## the whole platform at work: a workflow from the request to its
 
 test: $(READY) ## every test, with real servers; coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+	@echo "Not in it: the launcher for a cluster, on a real Kubernetes: make test-kubernetes"
 
-test-kubernetes: $(READY) ## the launcher for a cluster on a real control plane (Go builds it once, ten minutes)
-	@$(BIN)/python -m streamforge_local.kubernetes
-	@STREAMFORGE_TEST_KUBERNETES=1 $(BIN)/python -m pytest tests/kubernetes
+# A cluster that is named on the command line is the user's own: the tests use a namespace of theirs and leave nothing.
+NAMED_CLUSTER := $(if $(filter command%,$(origin KUBECONFIG)),1)
+
+test-kubernetes: $(READY) ## the launcher for a cluster on a real one (Go builds it once, ten minutes), or on KUBECONFIG=...
+	@$(if $(NAMED_CLUSTER),,$(BIN)/python -m streamforge_local.kubernetes)
+	@STREAMFORGE_TEST_KUBERNETES=1 STREAMFORGE_TEST_KUBECONFIG=$(NAMED_CLUSTER) $(BIN)/python -m pytest -rs \
+		tests/kubernetes tests/e2e -k kubernetes
 
 unit: $(READY) ## the tests that need no server
 	@$(BIN)/python -m pytest -m "not integration and not faults"
@@ -33,7 +38,7 @@ check: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-up: $(READY) ## start the embedded stack in the background
+up: $(READY) ## start the embedded stack in the background; LAUNCHER=kubernetes: workflows as Jobs in the cluster of KUBECONFIG
 	@$(STACK) up
 
 down: $(READY) ## stop the stack, keep its data
@@ -44,6 +49,10 @@ clean: $(READY) ## stop the stack, remove its data
 
 bench: $(READY) ## the table of measurements
 	@$(BIN)/python -m benchmarks
+
+bench-kubernetes: $(READY) ## three waves of 5,000 Jobs on simulated nodes (a quarter of an hour)
+	@$(BIN)/python -m streamforge_local.kubernetes
+	@$(BIN)/python -m benchmarks.kubernetes_scale
 
 lock: $(READY) ## requirements.in -> the hash-pinned lock files, newest versions
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade --python-version 3.11 \

@@ -13,8 +13,8 @@ from rich.table import Table
 from streamforge_local.failures import StackError
 from streamforge_local.kafka.broker import Security
 from streamforge_local.paths import Home
-from streamforge_local.stack import daemon
-from streamforge_local.stack.parts import PARTS
+from streamforge_local.stack import daemon, start
+from streamforge_local.stack.parts import ALL_PARTS, PARTS
 
 SECURITY = "STREAMFORGE_KAFKA_SECURITY"
 NOT_RUNNING = 3
@@ -43,14 +43,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m streamforge_local", description="The embedded stack.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="up|down|clean|status|demo")
     up = commands.add_parser("up", help="start the stack in the background; returns when it is ready")
-    up.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="only these parts")
+    up.add_argument("--parts", nargs="+", choices=ALL_PARTS, help="only these parts")
     commands.add_parser("down", help="stop the stack; its data stays")
     commands.add_parser("clean", help="stop the stack and remove its data")
     commands.add_parser("status", help="what runs, and where")
     commands.add_parser("demo", help="a workflow from start to end")
     supervise = commands.add_parser("supervise")
     supervise.add_argument("--security", choices=("plaintext", "scram"), default="plaintext")
-    supervise.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    supervise.add_argument("--parts", nargs="+", choices=ALL_PARTS, default=PARTS)
+    supervise.add_argument("--advertised")
     return parser
 
 
@@ -58,22 +59,25 @@ def _run(options: argparse.Namespace, home: Home) -> int:
     if options.command == "up":
         return _up(home, options.parts)
     if options.command == "down":
-        print("The stack is stopped, its data is kept." if daemon.down(home) else "No stack runs.")
+        print(start.stop(home))
         return 0
     if options.command == "clean":
-        daemon.clean(home)
-        print("The stack is stopped, its data is removed.")
+        print(start.clean(home))
         return 0
     if options.command == "supervise":
-        return daemon.supervise(home, security=options.security, parts=options.parts)
+        given = {"security": options.security, "parts": options.parts, "advertised": options.advertised}
+        return daemon.supervise(home, **given)
     return _status(home)
 
 
-def _up(home: Home, parts: Sequence[str]) -> int:
+def _up(home: Home, parts: Sequence[str] | None) -> int:
     begin = time.monotonic()
-    state, ran = daemon.up(home, security=_security(), parts=parts)
-    print("The stack runs already:" if ran else f"The stack is ready after {time.monotonic() - begin:.1f} s:")
-    _show(state)
+    began = start.start(home, security=_security(), parts=parts)
+    took = f"The stack is ready after {time.monotonic() - begin:.1f} s:"
+    print("The stack runs already:" if began.ran_already else took)
+    _show(began.state)
+    for note in began.notes:
+        print(note)
     print(f"Addresses and log-in for clients: {home.local_env}")
     return 0
 
@@ -84,6 +88,8 @@ def _status(home: Home) -> int:
         print("No stack runs; start it with `make up`.")
         return NOT_RUNNING
     _show(state)
+    for note in start.notes(home) if state.launcher == "kubernetes" else ():
+        print(note)
     return 0 if all(part.state == "ready" for part in state.parts) else 1
 
 

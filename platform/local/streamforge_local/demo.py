@@ -17,22 +17,22 @@ from rich.table import Table
 from streamforge_local.failures import StackError
 from streamforge_local.paths import Home
 from streamforge_local.stack import daemon
+from streamforge_local.stack.start import start
 from streamforge_utils.arango.client import ArangoClient
 from streamforge_utils.errors import StreamForgeError
 from streamforge_utils.settings import ArangoSettings, local_env, read_settings
 
 DAYS = 10
 CANDLES = DAYS * 1440
-RATE = 4000
-"""Candles a second: slow enough to be watched and pinged, fast enough for a demo."""
+RATE = {"process": 4000, "kubernetes": 1000}
+"""Candles a second: slow enough to be watched and pinged (pods take seconds to start), fast enough for a demo."""
 POLL_S = 0.2
 TIMEOUT_S = 120.0
-REQUEST = {
+REQUEST: dict[str, Any] = {
     "template": "candles-with-indicators",
     "symbol": "BTCUSDT",
     "type": "api_candles_1m",
     "time_range": f"2024-08-01:2024-08-{1 + DAYS:02}",
-    "steps": [{"name": "loader-candles", "params": {"source": "simulated", "seed": 7, "rate": RATE}}],
 }
 TERMINAL = ("finished", "failed", "interrupted")
 SHOWN = ("close", "ema_50", "rsi_14", "atr_14", "vwap", "macd_hist", "bb_upper")
@@ -48,6 +48,7 @@ class _Demo:
     console: Console
     client: httpx.AsyncClient
     variables: dict[str, str]
+    rate: int
 
     async def run(self) -> None:
         queue_id = await self._post()
@@ -56,7 +57,9 @@ class _Demo:
         await self._show_documents(workflow)
 
     async def _post(self) -> str:
-        answer = await self.client.post("/api/v1/workflows", json=REQUEST)
+        params = {"source": "simulated", "seed": 7, "rate": self.rate}
+        body = {**REQUEST, "steps": [{"name": "loader-candles", "params": params}]}
+        answer = await self.client.post("/api/v1/workflows", json=body)
         if answer.status_code != httpx.codes.ACCEPTED:
             raise DemoError(f"POST /api/v1/workflows: {answer.status_code} {answer.text}")
         queue_id = str(answer.json()["queue_id"])
@@ -143,9 +146,9 @@ def _table(workflow: dict[str, Any]) -> Table:
     return table
 
 
-async def _demonstrate(console: Console, variables: dict[str, str]) -> None:
+async def _demonstrate(console: Console, variables: dict[str, str], rate: int) -> None:
     async with httpx.AsyncClient(base_url=variables["QUEUE_MANAGER_URL"], timeout=15) as client:
-        await _Demo(console, client, variables).run()
+        await _Demo(console, client, variables, rate).run()
 
 
 def main() -> int:
@@ -155,13 +158,15 @@ def main() -> int:
     began = time.monotonic()
     was_running = daemon.supervisor_pid(home) is not None
     try:
-        daemon.up(home, security="plaintext")
+        started = start(home, security="plaintext")
         console.print(
             f"The stack {'runs already' if was_running else f'is ready after {time.monotonic() - began:.1f} s'}"
         )
+        for note in started.notes:
+            console.print(note)
         variables = local_env(environ={"STREAMFORGE_HOME": str(home.root)})
         try:
-            asyncio.run(_demonstrate(console, variables))
+            asyncio.run(_demonstrate(console, variables, RATE[started.state.launcher]))
         finally:
             if not was_running:
                 daemon.down(home)

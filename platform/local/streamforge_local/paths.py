@@ -54,6 +54,11 @@ class Home:
         return self.data / "ports.json"
 
     @property
+    def cluster(self) -> Path:
+        """What was published in which cluster, as long as the data lives; JSON."""
+        return self.data / "cluster.json"
+
+    @property
     def lock(self) -> Path:
         """Locked by the supervisor that runs; holds its process id."""
         return self.root / "supervisor.lock"

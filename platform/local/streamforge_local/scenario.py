@@ -32,6 +32,7 @@ TIMEOUT_S = 90.0
 IN_ORDER = "FOR d IN @@collection SORT d.open_time RETURN UNSET(d, '_id', '_rev', 'queue_id')"
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Scenario")
 
 
 class ScenarioError(AssertionError):
@@ -277,8 +278,8 @@ def frozen(pid: int) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def scenario(home: Home) -> AsyncIterator[Scenario]:
-    """The clients of the stack that runs in ``home``, for one event loop."""
+async def scenario(home: Home, make: Callable[..., S]) -> AsyncIterator[S]:
+    """The clients of the stack that runs in ``home``, for one event loop; ``make``: Scenario or one of its kind."""
     variables = local_env(environ={"STREAMFORGE_HOME": str(home.root)})
     names = ("url", "db", "user", "password")
     settings = read_settings(ArangoSettings, **{name: variables[f"ARANGO_{name.upper()}"] for name in names})
@@ -288,6 +289,6 @@ async def scenario(home: Home) -> AsyncIterator[Scenario]:
     async with api, httpx.AsyncClient(timeout=3.0, verify=False) as workers:  # noqa: S501 (plain HTTP on loopback)
         try:
             await store.open()
-            yield Scenario(home, variables, api, store, workers)
+            yield make(home, variables, api, store, workers)
         finally:
             await store.close()

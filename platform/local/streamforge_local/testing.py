@@ -7,8 +7,9 @@ import asyncio
 import inspect
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -18,6 +19,9 @@ from streamforge_local.paths import repository_root
 from streamforge_local.ports import free_port
 from streamforge_local.stack.parts import ARANGO_DATABASE, ARANGO_USER, ArangoPart, KafkaPart
 from streamforge_local.stack.process import PartProcess
+
+if TYPE_CHECKING:
+    from streamforge_local.kubernetes.control_plane import ControlPlane
 
 LEAK_GRACE_S = 0.5
 
@@ -68,6 +72,33 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
 def arango(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArangoServer]:
     """A real arango-local on a free port, with an empty database."""
     yield from _running(ArangoServer(tmp_path_factory.mktemp("arango")))
+
+
+@pytest.fixture(scope="session")
+def able_machine() -> None:
+    """Skips where no real node can be; in CI (``CI=true``) that is a failure."""
+    from streamforge_local.kubernetes.node import why_no_node  # noqa: PLC0415 - most tests want no cluster
+
+    if os.environ.get("STREAMFORGE_TEST_KUBECONFIG") == "1":
+        pytest.skip("needs a node of its own with the workers' images; leave KUBECONFIG out")
+    if (reason := why_no_node()) is not None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session")
+def node_cluster(able_machine: None, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ControlPlane]":
+    """A Kubernetes with one real node, which has the images of all targets."""
+    from streamforge_local.kubernetes.control_plane import ControlPlane  # noqa: PLC0415 - most tests want no cluster
+    from streamforge_local.kubernetes.python_image import worker_image  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("node")
+    with closing(ControlPlane(folder, node=True)) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        image = worker_image(folder / "workers.tar")
+        cluster.load_image(image)
+        image.unlink()
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,9 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
 controller.listener.names=CONTROLLER
-listeners={protocol}://{host}:{port},CONTROLLER://{host}:{controller_port}
-listener.security.protocol.map={protocol}:{protocol},CONTROLLER:{controller_protocol}
+listeners={listeners},CONTROLLER://{host}:{controller_port}
+advertised.listeners={advertised}
+listener.security.protocol.map={protocol}:{protocol},PODS:{protocol},CONTROLLER:{controller_protocol}
 inter.broker.listener.name={protocol}
 log.dirs={logs}
 auto.create.topics.enable=false
@@ -67,10 +68,25 @@ ssl.keystore.type=PEM
 ssl.keystore.location={keystore}
 ssl.truststore.type=PEM
 ssl.truststore.location={truststore}
+listener.name.pods.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.controller.ssl.client.auth=required
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:admin;User:CN=streamforge-broker
 """
+
+
+@dataclass(frozen=True, slots=True)
+class PodListener:
+    """A second listener for clients that know this machine by another name; it is on loopback as the first."""
+
+    host: str
+    """What they are told to connect to."""
+    port: int
+
+    @property
+    def address(self) -> str:
+        """What they connect to."""
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +98,7 @@ class Broker:
     controller_port: int
     security: Security = "plaintext"
     topic_prefix: str = ""
+    pods: PodListener | None = None
 
     @property
     def address(self) -> str:
@@ -104,7 +121,7 @@ class Broker:
         if self.topic_prefix:
             found["KAFKA_TOPIC_PREFIX"] = self.topic_prefix
         if self.security == "scram":
-            made = make_credentials(self.credentials.folder)
+            made = make_credentials(self.credentials.folder, self._hosts)
             found |= {"KAFKA_USER": CLIENT, "KAFKA_PASSWORD": made.password(CLIENT), "KAFKA_CA_PATH": str(made.ca)}
         return found
 
@@ -123,7 +140,7 @@ class Broker:
                 f"not {self.security}; set it so, or remove the data with `make clean`"
             )
         if self.security == "scram":
-            make_credentials(self.credentials.folder)
+            make_credentials(self.credentials.folder, self._hosts)
         write_secret(self.properties, self._configuration())
         if formatted is None:
             self._format(jars)
@@ -161,14 +178,25 @@ class Broker:
 
         return bootstrap_topics({"bootstrap_servers": self.address, "topic_prefix": self.topic_prefix} | user)
 
+    @property
+    def _hosts(self) -> tuple[str, ...]:
+        """Addresses beside loopback that its certificate must be for."""
+        return (self.pods.host,) if self.pods is not None else ()
+
     def _configuration(self) -> str:
         is_scram = self.security == "scram"
+        protocol = "SASL_SSL" if is_scram else "PLAINTEXT"
+        listeners = advertised = f"{protocol}://{self.address}"
+        if self.pods is not None:
+            listeners += f",PODS://{LOOPBACK}:{self.pods.port}"
+            advertised += f",PODS://{self.pods.address}"
         text = _COMMON.format(
             host=LOOPBACK,
-            port=self.port,
+            listeners=listeners,
+            advertised=advertised,
             controller_port=self.controller_port,
             logs=self.data / "log",
-            protocol="SASL_SSL" if is_scram else "PLAINTEXT",
+            protocol=protocol,
             controller_protocol="SSL" if is_scram else "PLAINTEXT",
         )
         if is_scram:

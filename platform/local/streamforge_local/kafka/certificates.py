@@ -5,6 +5,7 @@ The authority's key signs that one certificate and is then forgotten.
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,8 +24,11 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def issue() -> tuple[str, str]:
-    """The authority's certificate, and the broker's key and certificate; PEM."""
+def issue(addresses: Sequence[str] = ()) -> tuple[str, str]:
+    """The authority's certificate, and the broker's key and certificate; PEM.
+
+    It is for this machine's loopback address and the IP ``addresses``.
+    """
     authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     # An hour back: a clock that is set right later must not make them invalid.
     now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
@@ -40,7 +44,8 @@ def issue() -> tuple[str, str]:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority.public_key()), critical=False)
         .sign(authority, hashes.SHA256())
     )
-    hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))]
+    known = ["127.0.0.1", *addresses]
+    hosts = [x509.DNSName("localhost"), *(x509.IPAddress(ipaddress.ip_address(address)) for address in known)]
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     leaf = (
         builder.subject_name(_name(BROKER_NAME))

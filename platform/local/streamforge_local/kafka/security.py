@@ -6,6 +6,7 @@ connection to its controller, over which the rights are granted too, is mutual T
 
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,18 +44,24 @@ def write_secret(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def make_credentials(folder: Path) -> Credentials:
-    """Certificates and passwords, made when they are not there."""
+def make_credentials(folder: Path, hosts: Sequence[str] = ()) -> Credentials:
+    """Certificates and passwords, made when they are not there; certificates also when they are not for these hosts.
+
+    ``hosts`` are IP addresses beside loopback by which clients know the broker.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = Credentials(folder)
     for user in (ADMIN, CLIENT):
         if not (path := folder / f"{user}.password").exists():
             write_secret(path, secrets.token_urlsafe(24))
-    if not made.broker.exists():
+    named = folder / "hosts"
+    present = named.read_text().split() if named.exists() else []
+    if not made.broker.exists() or not set(hosts) <= set(present):
         # Imported when it is needed: a stack without log-in shall not wait for it at each start.
         from streamforge_local.kafka.certificates import issue  # noqa: PLC0415
 
-        authority, broker = issue()
+        authority, broker = issue(hosts)
         made.ca.write_text(authority)
         write_secret(made.broker, broker)
+        named.write_text(" ".join(hosts))
     return made

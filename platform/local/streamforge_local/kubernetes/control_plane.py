@@ -1,4 +1,6 @@
-"""A real control plane on this machine: etcd, API server, controller manager, scheduler; kwok plays nodes on request.
+"""A real control plane on this machine: etcd, API server, controller manager, scheduler; on request nodes.
+
+kwok plays ten of them, where pods are entries alone; a real one (``node.py``) runs them.
 
 For tests alone: the processes die with the one that started them, and ``close`` keeps nothing but the logs.
 """
@@ -14,10 +16,12 @@ from streamforge_local.failures import StackError
 from streamforge_local.kubernetes.api import ApiError
 from streamforge_local.kubernetes.cluster import POLL_S, Cluster
 from streamforge_local.kubernetes.kubeconfig import Access, write_kubeconfig
+from streamforge_local.kubernetes.node import NODE, NODE_PROGRAMS, Node, why_no_node
 from streamforge_local.kubernetes.pki import Authority
 from streamforge_local.kubernetes.programs import APISERVER, CONTROLLERS, ETCD, KWOK, SCHEDULER
 from streamforge_local.kubernetes.servers import FAKE_NODE, PORTS, Layout, build_servers
 from streamforge_local.ports import free_port
+from streamforge_local.stack.parts import Part
 from streamforge_local.stack.process import PartProcess
 
 NODES = 10
@@ -29,18 +33,30 @@ class ControlPlane(Cluster):
 
     Args:
         folder: Everything of the cluster is below it.
-        kwok: Ten fake nodes, whose pods do what their annotations say (``stages.yaml``); without, pods stay Pending.
+        kwok: Ten fake nodes, whose pods do what their annotations say (``stages.yaml``).
+        node: A real node. Without any, pods stay Pending.
+
+    Raises:
+        StackError: a real node is asked for on a machine that cannot be one.
     """
 
-    def __init__(self, folder: Path, *, kwok: bool = False) -> None:
+    def __init__(self, folder: Path, *, kwok: bool = False, node: bool = False) -> None:
+        if node and (reason := why_no_node()) is not None:
+            raise StackError(f"{NODE}: {reason}")
         self.folder = folder.resolve()
         self._authority = Authority("streamforge-kube-ca")
         self._layout = Layout(self.folder, _free_ports())
         self._layout.write(self._authority)
         super().__init__(self._layout.kubeconfig)
+        self._node = Node(self._layout, self._authority, self.api.http) if node else None
+        more = NODE_PROGRAMS if node else ()
+        parts: dict[str, Part] = {**build_servers(self._layout, self.api.http, kwok=kwok, more=more)}
+        if self._node is not None:
+            parts[NODE] = self._node
+        self._nodes = NODES * kwok + node
         self._processes = {
-            name: PartProcess(server, log=self.folder / "log" / f"{name}.log", mark=str(self.folder))
-            for name, server in build_servers(self._layout, self.api.http, kwok=kwok).items()
+            name: PartProcess(part, log=self.folder / "log" / f"{name}.log", mark=str(self.folder))
+            for name, part in parts.items()
         }
         self._known_to_kwok: tuple[int | None, ...] = ()
 
@@ -75,6 +91,29 @@ class ControlPlane(Cluster):
             raise StackError(f"kwok: the cluster in {self.folder} has none; make it with kwok=True")
         return self._processes[KWOK]
 
+    @property
+    def node(self) -> PartProcess:
+        """The real node; killed, it takes all of its pods' processes along. Its kubelet and containerd log beside it.
+
+        Raises:
+            StackError: this cluster has none.
+        """
+        self._real_node()
+        return self._processes[NODE]
+
+    @property
+    def gateway(self) -> str:
+        """This machine's 127.0.0.1 as the real node's pods see it (TCP), once the node has been started."""
+        return self._real_node().place.gateway
+
+    def load_image(self, archive: Path) -> None:
+        """Give the real node an image (docker-archive), under all of its names; one of that name is replaced.
+
+        Raises:
+            StackError: there is no such node, or it does not take the image.
+        """
+        self._real_node().load_image(archive)
+
     def start(self) -> None:
         """Start every server that does not run; returns when the API answers. Builds programs that are missing.
 
@@ -103,16 +142,18 @@ class ControlPlane(Cluster):
         for process in self._processes.values():
             process.wait_ready(max(deadline - time.monotonic(), 0))
         self._wait(self.has_default_account, "the default service account", deadline)
-        if KWOK in self._processes:
-            self._wait(self._nodes_are_ready, f"{NODES} ready nodes", deadline)
+        if self._nodes:
+            self._wait(self._nodes_are_ready, f"{self._nodes} ready nodes", deadline)
 
     def close(self) -> None:
-        """End every server at once and remove all files but the logs. Idempotent."""
+        """End every server at once and remove all files but the logs; the machine is as before. Idempotent."""
         for process in reversed(self._processes.values()):
             # There is nothing worth a server's farewell: the data goes too.
             process.kill()
             process.close()
         super().close()
+        if self._node is not None:
+            self._node.close()
         for path in (self.folder / "etcd", self._layout.pki(""), self.folder / "conf"):
             shutil.rmtree(path, ignore_errors=True)
         self.kubeconfig.unlink(missing_ok=True)
@@ -163,7 +204,12 @@ class ControlPlane(Cluster):
             if not node["spec"].get("taints")
             and any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", ()))
         ]
-        return len(ready) >= NODES
+        return len(ready) >= self._nodes
+
+    def _real_node(self) -> Node:
+        if self._node is None:
+            raise StackError(f"{NODE}: the cluster in {self.folder} has none; make it with node=True")
+        return self._node
 
 
 def fake_node(name: str) -> dict[str, object]:

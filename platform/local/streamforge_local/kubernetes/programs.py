@@ -23,6 +23,8 @@ ASSETS = "KUBEBUILDER_ASSETS"
 ETCD, APISERVER, CONTROLLERS, SCHEDULER = "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"
 CONTROL_PLANE = (ETCD, APISERVER, CONTROLLERS, SCHEDULER)
 KWOK = "kwok"
+KUBELET, PAUSE = "kubelet", "pause"
+S3 = "versitygw"
 BUILD_TIMEOUT_S = 3600
 _LAST_LINES = 3
 _INSTALL = f"or set {ASSETS} to a folder that holds the programs"
@@ -30,7 +32,7 @@ _INSTALL = f"or set {ASSETS} to a folder that holds the programs"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a program is built from: a folder of ``modules`` and a Go package."""
+    """What a program is built from: a folder of ``modules`` and a Go package, which may lie in it."""
 
     module: str
     package: str
@@ -42,9 +44,13 @@ SOURCES = {
     CONTROLLERS: Source("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
     SCHEDULER: Source("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": Source("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
-    "kubelet": Source("kubernetes", "k8s.io/kubernetes/cmd/kubelet"),
+    KUBELET: Source("kubernetes", "k8s.io/kubernetes/cmd/kubelet"),
+    # The module's own.
+    PAUSE: Source("kubernetes", "./pause"),
     # A module of its own: it pins other versions of Kubernetes' libraries.
     KWOK: Source("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    # No part of a cluster: a server of S3 over a folder, for logs that are kept there.
+    S3: Source("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
 }
 
 

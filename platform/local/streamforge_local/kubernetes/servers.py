@@ -12,6 +12,7 @@ import httpx
 
 from streamforge_local.kafka.security import write_secret
 from streamforge_local.kubernetes.kubeconfig import Access, write_kubeconfig
+from streamforge_local.kubernetes.node_place import API_ADDRESS, PLACES, gateway
 from streamforge_local.kubernetes.pki import Authority, Pair, token_pair
 from streamforge_local.kubernetes.programs import APISERVER, CONTROLLERS, ETCD, KWOK, SCHEDULER, find_programs
 from streamforge_local.ports import LOOPBACK
@@ -21,9 +22,11 @@ PEER = "etcd-peer"
 PORTS = (ETCD, PEER, APISERVER, CONTROLLERS, SCHEDULER, KWOK)
 SERVICES = "10.96.0.0/16"
 API_HOSTS = (
-    *(LOOPBACK, "localhost", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"),
+    *(LOOPBACK, "localhost", API_ADDRESS, "kubernetes", "kubernetes.default", "kubernetes.default.svc"),
     "kubernetes.default.svc.cluster.local",
+    *(gateway(number) for number in range(PLACES)),
 )
+KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 RUN_CONTROLLERS = (
     "job-controller",
     "cronjob-controller",
@@ -108,6 +111,7 @@ class Layout:
         write_secret(self.pki("ca.crt"), authority.certificate)
         self._write_pair("service-accounts", token_pair())
         self._write_pair(APISERVER, authority.issue(APISERVER, hosts=API_HOSTS))
+        self._write_pair(KUBELET_CLIENT, authority.issue(KUBELET_CLIENT, groups=["system:masters"]))
         for name in (CONTROLLERS, SCHEDULER):
             user = f"system:{name}"
             self._write_pair(name, authority.issue(user, hosts=(LOOPBACK, "localhost")))
@@ -163,6 +167,11 @@ def apiserver_arguments(layout: Layout) -> tuple[str, ...]:
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged",
         f"--client-ca-file={layout.pki('ca.crt')}",
+        # Logs and health of a node: it, too, is asked who it is.
+        f"--kubelet-certificate-authority={layout.pki('ca.crt')}",
+        f"--kubelet-client-certificate={layout.pki(KUBELET_CLIENT + '.crt')}",
+        f"--kubelet-client-key={layout.pki(KUBELET_CLIENT + '.key')}",
+        "--kubelet-preferred-address-types=InternalIP",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={layout.pki('service-accounts.crt')}",
         f"--service-account-signing-key-file={layout.pki('service-accounts.key')}",
@@ -208,8 +217,8 @@ def _client_arguments(layout: Layout, name: str) -> tuple[str, ...]:
     )
 
 
-def build_servers(layout: Layout, client: httpx.Client, *, kwok: bool) -> dict[str, Server]:
-    """The servers by their names, in the order in which they start."""
+def build_servers(layout: Layout, client: httpx.Client, *, kwok: bool, more: tuple[str, ...] = ()) -> dict[str, Server]:
+    """The servers by their names, in the order in which they start; ``more``: other programs of this cluster."""
     arguments = {
         ETCD: etcd_arguments(layout),
         APISERVER: apiserver_arguments(layout),
@@ -228,7 +237,7 @@ def build_servers(layout: Layout, client: httpx.Client, *, kwok: bool) -> dict[s
             address=layout.address(name),
             health=health.get(name, "/healthz"),
             client=client,
-            programs=tuple(arguments),
+            programs=(*arguments, *more),
         )
         for name, given in arguments.items()
     }

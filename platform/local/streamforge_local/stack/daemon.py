@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from streamforge_local.failures import StackError
@@ -33,6 +33,7 @@ UP_TIMEOUT_S = 120.0
 DOWN_TIMEOUT_S = 90.0
 POLL_S = 0.03
 Phase = Literal["starting", "ready", "failed", "stopping"]
+Launcher = Literal["process", "kubernetes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,13 @@ class StackState:
     phase: Phase
     error: str | None
     parts: list[PartState]
+    advertised: str | None = None
+    """Address at which the pods of a cluster find this machine; None: workflows run as processes here."""
+
+    @property
+    def launcher(self) -> Launcher:
+        """How workflows run."""
+        return "process" if self.advertised is None else "kubernetes"
 
 
 def supervisor_pid(home: Home) -> int | None:
@@ -79,11 +87,15 @@ def read_state(home: Home) -> StackState | None:
     said: dict[str, Any] = json.loads(home.state.read_text())
     if said["pid"] != pid:
         return None
-    return StackState(said["pid"], said["phase"], said["error"], [PartState(**part) for part in said["parts"]])
+    return StackState(**{**said, "parts": [PartState(**part) for part in said["parts"]]})
 
 
-def up(home: Home, *, security: Security, parts: Sequence[str] = PARTS) -> tuple[StackState, bool]:
+def up(
+    home: Home, *, security: Security, parts: Sequence[str] = PARTS, advertised: str | None = None
+) -> tuple[StackState, bool]:
     """Start the stack in the background and wait until it is ready; its state, and whether it ran already.
+
+    ``advertised``: see ``build_parts``; what is in a cluster is not touched here (``start`` does that).
 
     Raises:
         StackError: a part that cannot start, in one line.
@@ -96,6 +108,8 @@ def up(home: Home, *, security: Security, parts: Sequence[str] = PARTS) -> tuple
         cache_options(provision_jars())
     home.logs.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "streamforge_local", "supervise", "--security", security, "--parts", *parts]
+    if advertised is not None:
+        command += ["--advertised", advertised]
     with (home.logs / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603
             command,
@@ -161,19 +175,19 @@ def clean(home: Home) -> None:
         home.root.rmdir()
 
 
-def supervise(home: Home, *, security: Security, parts: Sequence[str]) -> int:
+def supervise(home: Home, *, security: Security, parts: Sequence[str], advertised: str | None = None) -> int:
     """Be the supervisor: hold the lock, run the stack until SIGTERM; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
     home.root.mkdir(parents=True, exist_ok=True)
     try:
         with _locked(home):
-            return asyncio.run(_supervise(home, security, parts))
+            return asyncio.run(_supervise(home, security, parts, advertised))
     except BlockingIOError:
         logging.getLogger(__name__).warning("another supervisor runs already")
         return 1
 
 
-async def _supervise(home: Home, security: Security, names: Sequence[str]) -> int:
+async def _supervise(home: Home, security: Security, names: Sequence[str], advertised: str | None) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -181,13 +195,14 @@ async def _supervise(home: Home, security: Security, names: Sequence[str]) -> in
     stack: Stack | None = None
 
     def tell(error: str | None = None) -> None:
-        _write_state(home, stack, phase, error)
+        _write_state(home, stack, StackState(os.getpid(), phase, error, [], advertised))
 
     tell()
     try:
         if swept := sweep(home):
             logging.getLogger(__name__).warning("ended %d processes of a former stack", swept)
-        stack = Stack(home, build_parts(home, names, security=security), on_change=tell)
+        parts = build_parts(home, names, security=security, advertised=advertised)
+        stack = Stack(home, parts, on_change=tell)
         if not await _opened(stack, stop):
             return 0
         write_secret(home.local_env, "".join(f"{name}={value}\n" for name, value in stack.env().items()))
@@ -219,7 +234,7 @@ async def _opened(stack: Stack, stop: asyncio.Event) -> bool:
     return True
 
 
-def _write_state(home: Home, stack: Stack | None, phase: Phase, error: str | None) -> None:
+def _write_state(home: Home, stack: Stack | None, state: StackState) -> None:
     members = stack.members.values() if stack is not None else ()
     parts = [
         PartState(m.part.name, m.state, m.part.address, m.process.pid, m.restarts, m.reason, str(m.process.log.path))
@@ -227,7 +242,7 @@ def _write_state(home: Home, stack: Stack | None, phase: Phase, error: str | Non
     ]
     new = home.state.with_suffix(".new")
     try:
-        new.write_text(json.dumps(asdict(StackState(os.getpid(), phase, error, parts))))
+        new.write_text(json.dumps(asdict(replace(state, parts=parts))))
         new.replace(home.state)
     except OSError as failure:
         # A full disk must not end the supervisor.

@@ -6,6 +6,7 @@ to be of the same shape.
 
 import base64
 import http.client
+import json
 import os
 import secrets
 import socket
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from streamforge_local.kafka.broker import Broker, Security
+from streamforge_local.failures import StackError
+from streamforge_local.kafka.broker import Broker, PodListener, Security
 from streamforge_local.kafka.jars import provision_jars
 from streamforge_local.kafka.security import write_secret
 from streamforge_local.kafka.start_cache import cache_options
@@ -24,9 +26,16 @@ from streamforge_local.ports import LOOPBACK, assign_ports
 
 PARTS = ("kafka", "arango", "node", "queue-manager")
 """In the order in which they come to life; they stop in the reverse order."""
+CLUSTER_PARTS = ("kafka", "arango", "relay", "queue-manager")
+"""The same when workflows run as Jobs in a cluster: its nodes are there already, and its pods must be let in."""
+ALL_PARTS = tuple(dict.fromkeys((*PARTS[:-1], *CLUSTER_PARTS)))
 ARANGO_DATABASE = "streamforge"
 ARANGO_USER = "streamforge"
 PROBE_TIMEOUT_S = 2.0
+POD_DATA = "/data"
+"""Where an image or a volume has files for ``file:`` sources."""
+CA_SECRET, CA_FOLDER = "streamforge-worker-kafka", "/etc/streamforge/kafka"
+"""The Secret with the certificate of Kafka's authority, and where pods have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +85,9 @@ class KafkaPart:
 
     @property
     def ports(self) -> tuple[int, ...]:
-        """Clients' and controller's."""
-        return (self.broker.port, self.broker.controller_port)
+        """Clients', controller's and pods'."""
+        pods = (self.broker.pods.port,) if self.broker.pods is not None else ()
+        return (self.broker.port, self.broker.controller_port, *pods)
 
     @property
     def address(self) -> str:
@@ -182,13 +192,48 @@ class NodePart:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayPart:
+    """Lets pods reach parts that listen on loopback, at one other address of this machine."""
+
+    host: str
+    relayed: tuple[int, ...]
+    name: str = "relay"
+    deadline_s: float = 10.0
+    ports: tuple[int, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """Address and ports."""
+        return f"{self.host}:{','.join(map(str, self.relayed))}"
+
+    def prepare(self) -> Launch:
+        """Nothing to make."""
+        command = (sys.executable, "-m", "streamforge_local.stack.relay", "--host", self.host)
+        return Launch((*command, *map(str, self.relayed)))
+
+    def is_ready(self) -> bool:
+        """It takes connections."""
+        try:
+            for port in self.relayed:
+                socket.create_connection((self.host, port), timeout=PROBE_TIMEOUT_S).close()
+        except OSError:
+            return False
+        return True
+
+    def environment(self) -> dict[str, str]:
+        """Nothing: pods alone talk to it."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
 class QueueManagerPart:
     """The queue-manager; ``stores`` is the environment of Kafka and ArangoDB."""
 
     port: int
     stores: Mapping[str, str] = field(repr=False)
-    node_socket: Path
-    secrets: Path
+    home: Home
+    pods: Mapping[str, str] = field(default_factory=dict)
+    """What is different for workers that are pods; empty: they are processes of the local node."""
     name: str = "queue-manager"
     deadline_s: float = 30.0
 
@@ -207,13 +252,11 @@ class QueueManagerPart:
         root = repository_root()
         env = {
             "PORT": str(self.port),
-            "LAUNCHER": "process",
-            "NODE_SOCKET": str(self.node_socket),
-            "SECRETS_FILE": str(self.secrets),
-            "DATA_ROOTS": os.environ.get("DATA_ROOTS", "/"),
+            "SECRETS_FILE": str(self.home.secrets),
             "TARGETS_DIRS": os.environ.get("TARGETS_DIRS", str(root / "services")),
             "TEMPLATES_DIRS": os.environ.get("TEMPLATES_DIRS", str(root / "templates")),
         }
+        env |= self._in_cluster() if self.pods else self._on_node()
         return Launch((sys.executable, "-m", "streamforge_local.lean", "queue_manager"), {**self.stores, **env})
 
     def is_ready(self) -> bool:
@@ -224,33 +267,70 @@ class QueueManagerPart:
         """``QUEUE_MANAGER_URL`` and ``CONSOLE_URL``."""
         return {"QUEUE_MANAGER_URL": self.address, "CONSOLE_URL": f"{self.address}/"}
 
+    def _on_node(self) -> dict[str, str]:
+        socket_path, roots = str(self.home.node_socket), os.environ.get("DATA_ROOTS", "/")
+        return {"LAUNCHER": "process", "NODE_SOCKET": socket_path, "DATA_ROOTS": roots}
 
-def build_parts(home: Home, names: Sequence[str] = PARTS, *, security: Security = "plaintext") -> list[Part]:
+    def _in_cluster(self) -> dict[str, str]:
+        """KUBECONFIG and KUBERNETES_* are the caller's."""
+        found = {"LAUNCHER": "kubernetes", "DATA_ROOTS": self.pods["DATA_ROOTS"]}
+        found["KUBERNETES_LOG_ARCHIVE"] = os.environ.get("KUBERNETES_LOG_ARCHIVE", str(self.home.data / "pod-logs"))
+        if "KAFKA_CA_PATH" in self.pods:
+            mounts = _mounts(os.environ.get("KUBERNETES_SECRET_MOUNTS") or "{}")
+            found["KUBERNETES_SECRET_MOUNTS"] = json.dumps({**mounts, CA_SECRET: CA_FOLDER})
+        return found
+
+
+def build_parts(
+    home: Home, names: Sequence[str] = PARTS, *, security: Security = "plaintext", advertised: str | None = None
+) -> list[Part]:
     """The named parts on the ports of this home.
+
+    Args:
+        home: The stack's folder.
+        names: Of ``ALL_PARTS``.
+        security: Kafka's.
+        advertised: Address at which pods find this machine; None: workers are processes here.
 
     Raises:
         StackError: a port variable that is wrong.
         ValueError: an unknown name.
     """
-    if unknown := set(names) - set(PARTS):
-        raise ValueError(f"unknown parts {sorted(unknown)}; there are {', '.join(PARTS)}")
-    ports = assign_ports(home.ports, ("kafka", "kafka-controller", "arango", "queue-manager"))
-    kafka = KafkaPart(
-        Broker(
-            home.data / "kafka",
-            ports["kafka"],
-            ports["kafka-controller"],
-            security,
-            topic_prefix=os.environ.get("KAFKA_TOPIC_PREFIX", ""),
-        )
-    )
-    arango = ArangoPart(home.data / "arango", ports["arango"])
-    node = NodePart(home.data / "node", home.node_socket)
-    parts: dict[str, Part] = {"kafka": kafka, "arango": arango, "node": node}
+    if unknown := set(names) - set(ALL_PARTS):
+        raise ValueError(f"unknown parts {sorted(unknown)}; there are {', '.join(ALL_PARTS)}")
+    listening = ("kafka", "kafka-controller", "arango", "queue-manager")
+    ports = assign_ports(home.ports, listening if advertised is None else (*listening, "kafka-pods"))
+    listener = PodListener(advertised, ports["kafka-pods"]) if advertised is not None else None
+    prefix = os.environ.get("KAFKA_TOPIC_PREFIX", "")
+    broker = Broker(home.data / "kafka", ports["kafka"], ports["kafka-controller"], security, prefix, listener)
+    kafka, arango = KafkaPart(broker), ArangoPart(home.data / "arango", ports["arango"])
+    parts: dict[str, Part] = {"kafka": kafka, "arango": arango, "node": NodePart(home.data / "node", home.node_socket)}
+    if listener is not None:
+        parts["relay"] = RelayPart(listener.host, (listener.port, arango.port))
     if "queue-manager" in names:
         stores = {**kafka.environment(), **arango.environment()}
-        parts["queue-manager"] = QueueManagerPart(ports["queue-manager"], stores, home.node_socket, home.secrets)
-    return [parts[name] for name in PARTS if name in names]
+        pods = _seen_by_pods(stores, listener, arango.port) if listener is not None else {}
+        parts["queue-manager"] = QueueManagerPart(ports["queue-manager"], stores, home, pods)
+    return [parts[name] for name in ALL_PARTS if name in names]
+
+
+def _seen_by_pods(stores: Mapping[str, str], listener: PodListener, store_port: int) -> dict[str, str]:
+    """What of the environment is different in a pod."""
+    found = {
+        "KAFKA_BOOTSTRAP_SERVERS": listener.address,
+        "ARANGO_URL": f"http://{listener.host}:{store_port}",
+        "DATA_ROOTS": os.environ.get("DATA_ROOTS") or POD_DATA,
+    }
+    if "KAFKA_CA_PATH" in stores:
+        found["KAFKA_CA_PATH"] = f"{CA_FOLDER}/{Path(stores['KAFKA_CA_PATH']).name}"
+    return found
+
+
+def _mounts(text: str) -> dict[str, str]:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise StackError(f"queue-manager: KUBERNETES_SECRET_MOUNTS is not a JSON object: {error}") from error
 
 
 def _http_status(port: int, path: str, headers: Mapping[str, str] | None = None) -> int | None:
