@@ -1,16 +1,28 @@
-"""Fixtures of the tests of the whole platform: one stack, as `make up` starts it, and files of candles."""
+"""Fixtures of the tests of the whole platform: one stack, as `make up` starts it, and files of candles.
+
+With STREAMFORGE_TEST_KUBERNETES=1 they run a second time, with workflows that are Jobs of a real cluster; but for those
+that kill processes or have a stack of their own.
+"""
 
 import gzip
+import json
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import yaml
 
-from streamforge_local.paths import Home
-from streamforge_local.scenario import scenario
+from streamforge_local.kubernetes.scenario import ClusterScenario, Lending
+from streamforge_local.paths import Home, repository_root
+from streamforge_local.scenario import Scenario, scenario
 from streamforge_local.stack import daemon
 from streamforge_local.stack.leftovers import leftovers
 
@@ -18,11 +30,30 @@ REAL = "BTCUSDT-1m-2025-08-01_10.csv.gz"
 FIRST_MS, MINUTE_MS, CANDLES = 1_754_006_400_000, 60_000, 14_400
 
 
-def _running(folder, security):
+LAUNCHERS = ("process", "kubernetes") if os.environ.get("STREAMFORGE_TEST_KUBERNETES") == "1" else ("process",)
+KUBERNETES_TIMEOUT_S = 240
+SLOWER = 4
+"""Pods take seconds to start: what is to be met in its middle has to last longer."""
+
+
+def pytest_generate_tests(metafunc):
+    if "stack" in metafunc.fixturenames:
+        has_its_own = metafunc.definition.get_closest_marker("faults") or "scram_home" in metafunc.fixturenames
+        # The first start makes images; every fixture has deadlines of its own.
+        marks = {"kubernetes": pytest.mark.timeout(KUBERNETES_TIMEOUT_S, func_only=True)}
+        wanted = LAUNCHERS[: 1 if has_its_own else None]
+        if "kubernetes" in metafunc.definition.path.parts:
+            wanted = ("kubernetes",)
+        launchers = [pytest.param(name, marks=marks.get(name, ())) for name in wanted]
+        metafunc.parametrize("stack", launchers, indirect=True, scope="session")
+
+
+@contextmanager
+def _running(folder, **environment):
     home = Home.at(folder)
-    environment = {**os.environ, "STREAMFORGE_HOME": str(home.root), "STREAMFORGE_KAFKA_SECURITY": security}
     command = [sys.executable, "-m", "streamforge_local", "up"]
-    up = subprocess.run(command, env=environment, capture_output=True, check=False)
+    everything = {**os.environ, "STREAMFORGE_HOME": str(home.root), **environment}
+    up = subprocess.run(command, env=everything, capture_output=True, check=False)
     try:
         assert up.returncode == 0, up.stderr.decode()
         yield home
@@ -31,22 +62,69 @@ def _running(folder, security):
     assert leftovers(home) == []
 
 
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack that runs in the background, and what is different for tests where its workers are pods."""
+
+    home: Home
+    make: Callable[..., Scenario] = Scenario
+    lend: Callable[[Path], str] = str
+    """Path of a file -> the path under which workers read it."""
+    slower: int = 1
+
+
+ODD_TARGETS = {
+    "hungry": {"resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "32Mi"}}},
+    "stubborn": {"grace_s": 3},
+}
+"""Targets that run dummy-service with too little memory, and with little patience."""
+
+
+def _write_targets(folder):
+    known = yaml.safe_load((repository_root() / "services/dummy-service/target.yaml").read_text())
+    for name, different in ODD_TARGETS.items():
+        (folder / name).mkdir(parents=True)
+        text = yaml.safe_dump({**known, "name": name, "backoff_limit": 0, **different})
+        (folder / name / "target.yaml").write_text(text)
+    return f"{repository_root() / 'services'}{os.pathsep}{folder}"
+
+
 @pytest.fixture(scope="session")
-def stack_home(tmp_path_factory):
-    """The folder of a stack that runs in the background; it is stopped, and nothing of it may be left."""
-    yield from _running(tmp_path_factory.mktemp("stack"), "plaintext")
+def stack(request, tmp_path_factory):
+    """One stack for each launcher; it is stopped, and nothing of it may be left."""
+    folder = tmp_path_factory.mktemp("stack")
+    if request.param == "process":
+        with _running(folder, STREAMFORGE_KAFKA_SECURITY="plaintext") as home:
+            yield RunningStack(home)
+        return
+    cluster = request.getfixturevalue("node_cluster")
+    namespace = cluster.new_namespace("stack")
+    lending = Lending(cluster, namespace)
+    settings = {
+        "LAUNCHER": "kubernetes",
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "KUBERNETES_NAMESPACE": namespace,
+        "ADVERTISED_HOST": cluster.gateway,
+        "KUBERNETES_SECRET_MOUNTS": json.dumps(lending.mounts),
+        "TARGETS_DIRS": _write_targets(tmp_path_factory.mktemp("targets")),
+    }
+    with _running(folder, **settings) as home:
+        make = partial(ClusterScenario, cluster=cluster, namespace=namespace)
+        yield RunningStack(home, make, lending.lend, SLOWER)
+    cluster.remove_namespace(namespace)
 
 
 @pytest.fixture
 def scram_home(tmp_path):
-    """The same with SASL_SSL and SCRAM-SHA-512."""
-    yield from _running(tmp_path / "scram", "scram")
+    """A stack with SASL_SSL and SCRAM-SHA-512."""
+    with _running(tmp_path / "scram", STREAMFORGE_KAFKA_SECURITY="scram") as home:
+        yield home
 
 
 @pytest_asyncio.fixture
-async def live(stack_home):
+async def live(stack):
     """The stack with all its parts ready."""
-    async with scenario(stack_home) as found:
+    async with scenario(stack.home, stack.make) as found:
         await found.all_ready()
         yield found
 
@@ -82,12 +160,12 @@ def candle_file(request):
     return request.getfixturevalue(f"{request.param}_file")
 
 
-@pytest.fixture(scope="session")
-def request_of():
+@pytest.fixture
+def request_of(stack):
     """Makes the body of a POST for a file of candles."""
 
     def make(path, *, template="candles", collection=None, rate=None, steps=()):
-        params = {"source": f"file://{path}"} | ({"rate": rate} if rate else {})
+        params = {"source": f"file://{stack.lend(path)}"} | ({"rate": rate / stack.slower} if rate else {})
         body = {
             "template": template,
             "symbol": "BTCUSDT",

@@ -199,16 +199,18 @@ async def test_each_bad_file_ends_its_workflow_with_a_sentence_that_names_file_a
     for name, (suffix, content, _) in BAD_FILES.items():
         path = tmp_path / f"{name}{suffix}"
         path.write_bytes(content)
-        submitted[name] = (await live.submit(request_of(path, collection=f"bad_{name}")))["queue_id"]
+        body = request_of(path, collection=f"bad_{name}")
+        source = body["steps"][0]["params"]["source"].removeprefix("file://")
+        submitted[name] = (await live.submit(body))["queue_id"], source
     assert len(submitted) >= 10
-    for name, queue_id in submitted.items():
-        suffix, _, line = BAD_FILES[name]
+    for name, (queue_id, source) in submitted.items():
+        line = BAD_FILES[name][2]
         workflow = await live.ended(queue_id)
         loader, sink = workflow["steps"]
         assert workflow["state"] == "failed", (name, workflow)
         assert loader["reason"]["code"] == "bad-input", (name, loader)
         for said in (loader["reason"]["message"], workflow["reason"]["message"]):
-            assert str(tmp_path / f"{name}{suffix}") in said, (name, said)
+            assert source in said, (name, said)
             assert line in said, (name, said)
         assert (loader["state"], loader["restarts"], loader["last_exit"]) == ("failed", 0, 78)
         assert sink["state"] == "interrupted", (name, sink)

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from streamforge_local.scenario import scenario, until
+from streamforge_local.scenario import Scenario, scenario, until
 from streamforge_utils.contracts.candle import INDICATORS
 
 pytestmark = pytest.mark.integration
@@ -269,7 +269,7 @@ def _command_lines(pids):
 
 
 async def test_the_main_job_runs_over_scram_and_tells_no_password(scram_home, made_file, request_of):
-    async with scenario(scram_home) as live:
+    async with scenario(scram_home, Scenario) as live:
         await live.all_ready()
         secrets = _secrets(live.variables)
         body = request_of(made_file, template="candles-with-indicators", collection="scram", rate=10_000)

@@ -3,8 +3,10 @@
 They run with STREAMFORGE_TEST_KUBERNETES=1; with STREAMFORGE_TEST_KUBECONFIG=1 beside it on the cluster of KUBECONFIG.
 """
 
+import json
 import os
-from contextlib import closing
+import time
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,7 @@ import pytest
 
 from streamforge_local.kubernetes.cluster import Cluster
 from streamforge_local.kubernetes.control_plane import ControlPlane
+from streamforge_local.kubernetes.played import played
 
 HERE = Path(__file__).parent
 TEST_TIMEOUT_S = 120
@@ -69,3 +72,43 @@ def namespace(control_plane):
         except httpx.TransportError:
             # A test that killed the API server has failed already; the folder is thrown away.
             assert isinstance(control_plane, ControlPlane)
+
+
+@pytest.fixture(autouse=True)
+def log_archive(tmp_path, monkeypatch):
+    """Where the logs of pods are kept: nothing of a test stays in the checkout."""
+    monkeypatch.setenv("KUBERNETES_LOG_ARCHIVE", str(tmp_path / "logs"))
+
+
+@pytest.fixture
+def stores(kafka, arango, namespace):
+    """The environment of Kafka and of a fresh database: what another test left unfinished must not begin again here."""
+    url, login = f"{arango.url}/_db/_system/_api/database", (arango.user, arango.password)
+    httpx.post(url, json={"name": namespace}, auth=login).raise_for_status()
+    return {**kafka.environment, **arango.environment, "ARANGO_DB": namespace}
+
+
+@pytest.fixture
+async def platform(own_control_plane, namespace, stores, tmp_path):
+    """Starts the whole platform on played nodes; ``settings`` are the queue-manager's, the rest is what pods do."""
+    async with AsyncExitStack() as stack:
+
+        async def start(*, settings=None, **play):
+            begun = played(own_control_plane, namespace, tmp_path, stores=stores, settings=settings, **play)
+            return await stack.enter_async_context(begun)
+
+        yield start
+
+
+@pytest.fixture
+def told():
+    """Notes what a user was told of a fault and after how many seconds: a line in STREAMFORGE_FAULT_TIMES, if set."""
+
+    def note(fault, since, words, *, code=None):
+        line = {"fault": fault, "seconds": round(time.monotonic() - since, 2), "code": code, "words": words}
+        if path := os.environ.get("STREAMFORGE_FAULT_TIMES"):
+            with open(path, "a") as file:
+                file.write(json.dumps(line) + "\n")
+        return line["seconds"]
+
+    return note

@@ -21,12 +21,15 @@ class Heard:
         self.names = set()
         self.gone = set()
 
-    def listed(self, objects):
-        self.lists.append([raw["metadata"]["name"] for raw in objects])
+    def read(self, raw):
+        return raw["metadata"]["name"]
+
+    def listed(self, objects, *, but=frozenset()):
+        self.lists.append(list(objects))
         self.names = set(self.lists[-1])
 
     def changed(self, raw, *, is_gone):
-        name = raw["metadata"]["name"]
+        name = self.read(raw)
         (self.gone if is_gone else self.names).add(name)
 
     async def until(self, holds):
@@ -115,8 +118,24 @@ async def test_a_connection_that_says_nothing_is_taken_for_dead(scene, own_contr
     assert len(heard.lists) == 1  # the version was still good: nothing had to be listed again
 
 
-async def test_the_list_comes_again_when_the_server_ends_the_watch(scene, monkeypatch):
+async def test_another_watch_goes_on_when_the_server_ends_one(scene, monkeypatch):
     monkeypatch.setattr(follow, "WATCH_S", 1)
-    follower, heard, _ = scene
+    follower, heard, make = scene
+    async with running(follower):
+        await heard.until(lambda h: h.lists)
+        for number in range(4):
+            await make(f"n{number}")
+            await heard.until(lambda h, name=f"n{number}": name in h.names)
+            await asyncio.sleep(0.7)
+    assert len(heard.lists) == 1  # no moment without a watch, no list
+
+
+async def test_the_list_comes_again_beside_the_watch(scene, monkeypatch):
+    monkeypatch.setattr(follow, "REFRESH_S", 0.5)
+    follower, heard, make = scene
+    await make("a")
     async with running(follower):
         await heard.until(lambda h: len(h.lists) >= 3)
+        await make("b")
+        await heard.until(lambda h: "b" in h.names)
+        await heard.until(lambda h: sorted(h.lists[-1]) == ["a", "b"])

@@ -1,0 +1,248 @@
+"""What becomes of workflows when the cluster's own servers, or the ways to them, fail; and what their users are told.
+
+The whole platform on a real control plane, whose servers are killed, frozen and slowed here; kwok plays the pods.
+"""
+
+import asyncio
+import base64
+import contextlib
+import os
+import signal
+import time
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from streamforge_local.kubernetes.kubeconfig import write_kubeconfig
+from streamforge_local.scenario import until
+
+TOLD_WITHIN_S = 10.0
+LEASE_S = 10.0
+SLOW_S, BREATH_S = 0.5, 0.05
+SILENCE_S = 90.0
+
+
+def step_of(workflow):
+    return workflow["steps"][0]
+
+
+def _make_whole(cluster):
+    """After a longer absence the cluster's own clients wait for half a minute between their tries; new ones do not."""
+    for client in (cluster.controllers, cluster.scheduler):
+        client.kill()
+    cluster.start()
+    cluster.wait_ready()
+
+
+@pytest.mark.parametrize("server", ["apiserver", "etcd"])
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+async def test_a_server_that_is_away_is_told_and_everything_goes_on_when_it_is_back(
+    platform, own_control_plane, told, server, fault
+):
+    scene = await platform(exit=0, run="3s")
+    process = getattr(own_control_plane, server)
+    before = await scene.submit()
+    await scene.runs(before)
+    process.kill() if fault == "killed" else process.pause()
+    began = time.monotonic()
+    try:
+        meanwhile = await scene.submit()  # accepted all the same
+        shown = await scene.tells(meanwhile, "launcher-unreachable", within_s=2 * TOLD_WITHIN_S)
+        seconds = told(f"{server} {fault}", began, shown["message"], code="launcher-unreachable")
+
+        async def is_unready():
+            ready = await scene.api.get("/health/ready")
+            return ready.status_code == 503 and not ready.json()["conditions"]["launcher"]["ok"]
+
+        await until(is_unready, "readiness names the launcher", timeout_s=TOLD_WITHIN_S)
+        assert seconds < TOLD_WITHIN_S
+        await asyncio.sleep(max(0.0, began + LEASE_S - time.monotonic()))
+        late = await scene.submit()  # when nobody can be sure any more that it is he who acts
+        began = time.monotonic()
+        shown = await scene.tells(late, "launcher-unreachable", within_s=2 * TOLD_WITHIN_S)
+        assert told(f"{server} {fault}, later", began, shown["message"]) < TOLD_WITHIN_S
+    finally:
+        process.resume()
+        await asyncio.to_thread(_make_whole, own_control_plane)
+    for queue_id in (before, meanwhile, late):
+        assert step_of(await scene.ends(queue_id, within_s=60))["launch"] == 1
+
+
+@contextlib.asynccontextmanager
+async def slow(process):
+    """What is asked of it waits up to half a second for its answer."""
+
+    async def stutter():
+        while True:
+            process.pause()
+            await asyncio.sleep(SLOW_S)
+            process.resume()
+            await asyncio.sleep(BREATH_S)
+
+    stuttering = asyncio.create_task(stutter())
+    try:
+        yield
+    finally:
+        stuttering.cancel()
+        await asyncio.wait([stuttering])
+        process.resume()
+
+
+async def test_with_a_slow_etcd_every_workflow_is_finished_and_none_runs_twice(platform, own_control_plane, told):
+    scene = await platform(exit=0, run="1s")
+    began = time.monotonic()
+    async with slow(own_control_plane.etcd):
+        submitted = [await scene.submit() for _ in range(5)]
+        ended = [await scene.ends(queue_id, within_s=100) for queue_id in submitted]
+    told("etcd slow by 500 ms", began, "finished")
+    assert [step_of(workflow)["launch"] for workflow in ended] == [1] * 5
+    assert [step_of(workflow)["restarts"] for workflow in ended] == [0] * 5
+    assert len((await scene.call("get", scene.jobs))["items"]) == 5
+    assert scene.voices.said["started"] == 5
+
+
+async def _compact(cluster):
+    """Forget every version but the present one (etcd's own API, v3/kv)."""
+    async with httpx.AsyncClient(base_url=cluster.etcd.part.address) as etcd:
+        first = {"key": base64.b64encode(b"\0").decode(), "limit": "1"}
+        revision = (await etcd.post("/v3/kv/range", json=first)).raise_for_status().json()["header"]["revision"]
+        (await etcd.post("/v3/kv/compaction", json={"revision": revision, "physical": True})).raise_for_status()
+
+
+async def test_what_ended_while_it_was_frozen_and_versions_were_compacted_is_finished(
+    platform, own_control_plane, told
+):
+    """410 Gone: the version that the frozen queue-manager has seen last is in no server's memory any more."""
+    scene = await platform(exit=0, run="3s")
+    queue_id = await scene.submit()
+    job = step_of(await scene.runs(queue_id))["job"]
+    seen = (await scene.call("get", scene.jobs))["metadata"]["resourceVersion"]
+    scene.manager.send_signal(signal.SIGSTOP)
+
+    async def is_complete():
+        found = await scene.call("get", f"{scene.jobs}/{job}")
+        return any(c["type"] == "Complete" for c in found["status"].get("conditions", ()))
+
+    await until(is_complete, "the Job is complete", timeout_s=30)
+    own_control_plane.apiserver.kill()
+    await _compact(own_control_plane)
+    await asyncio.to_thread(own_control_plane.start)
+    await asyncio.to_thread(own_control_plane.wait_ready)
+    events = await asyncio.to_thread(
+        lambda: list(own_control_plane.api.watch(scene.jobs, resourceVersion=seen, timeout_s=2))
+    )
+    assert (events[0]["type"], events[0]["object"]["code"]) == ("ERROR", 410)
+    began = time.monotonic()
+    scene.manager.send_signal(signal.SIGCONT)
+    workflow = await scene.ends(queue_id, within_s=30)
+    told("410 by compaction", began, "finished")
+    assert (step_of(workflow)["launch"], step_of(workflow)["restarts"]) == (1, 0)
+
+
+class Proxy:
+    """A way to the API server that can stall: connections stay open and nothing comes through them any more."""
+
+    def __init__(self, url):
+        self._target = urlsplit(url)
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+        self._connections = set()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"https://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def stall(self):
+        """Every connection of now is dead without a word; new ones work."""
+        self._is_open.clear()
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+
+    async def _serve(self, reader, writer):
+        self._connections.add(asyncio.current_task())
+        is_open = self._is_open
+        with contextlib.suppress(OSError):
+            there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+            pumps = [
+                asyncio.create_task(_pump(one, other, is_open))
+                for one, other in ((reader, there_writer), (there_reader, writer))
+            ]
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.wait(pumps)
+                for end in (there_writer, writer):
+                    end.close()
+
+
+async def _pump(reader, writer, is_open):
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            await is_open.wait()
+            writer.write(data)
+            await writer.drain()
+
+
+async def test_a_watch_that_hangs_without_a_word_is_left_and_the_workflow_is_finished(
+    platform, own_control_plane, told, tmp_path
+):
+    async with Proxy(own_control_plane.url) as proxy:
+        kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", replace(own_control_plane.access, url=proxy.url))
+        scene = await platform(exit=0, run="2s", settings={"KUBECONFIG": str(kubeconfig)})
+        queue_id = await scene.submit()
+        await scene.runs(queue_id)
+        proxy.stall()
+        began = time.monotonic()
+        workflow = await scene.ends(queue_id, within_s=SILENCE_S + 15)
+        told("half-open connection", began, "finished")
+        assert (step_of(workflow)["launch"], step_of(workflow)["restarts"]) == (1, 0)
+        scene.manager.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(scene.manager.wait, 20)
+
+
+@contextlib.asynccontextmanager
+async def open_transaction(kafka, queue_id):
+    """Readers of committed records stop before it, in the partition of this workflow's events."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, transactional_id=f"test-{os.getpid()}-{queue_id}"
+    )
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        await producer.send_and_wait("queue-events", b"{}", key=queue_id.encode())
+        yield
+        await producer.abort_transaction()
+    finally:
+        await producer.stop()
+
+
+async def test_a_job_that_ends_while_nothing_can_be_read_of_the_events_is_judged_by_them_later(platform, kafka, told):
+    scene = await platform(exit=0, run="4s")
+    queue_id = await scene.submit()
+    job = step_of(await scene.runs(queue_id))["job"]
+    async with open_transaction(kafka, queue_id):
+
+        async def is_complete():
+            found = await scene.call("get", f"{scene.jobs}/{job}")
+            return any(c["type"] == "Complete" for c in found["status"].get("conditions", ()))
+
+        await until(is_complete, "the Job is complete", timeout_s=30)
+        assert scene.voices.said["finished"] == 1
+        await asyncio.sleep(5)
+        assert (await scene.get(queue_id))["state"] == "running"
+        began = time.monotonic()
+    workflow = await scene.ends(queue_id)
+    told("frozen event reader", began, "finished")
+    assert (step_of(workflow)["launch"], step_of(workflow)["restarts"]) == (1, 0)
