@@ -19,12 +19,15 @@ class Caller:
 
     async def post(self, path: str, body: bytes) -> int:
         """The answer's status; its body is read and forgotten."""
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
+        return (await self.call("POST", path, body))[0]
+
+    async def call(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """The answer's status and body."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
         self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         lines = (await self._reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
         length = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
-        await self._reader.readexactly(length)
-        return int(lines[0].split()[1])
+        return int(lines[0].split()[1]), await self._reader.readexactly(length)
 
     async def close(self) -> None:
         """Hang up."""
