@@ -253,8 +253,10 @@ class Controller:
         """Reconcile one workflow; whatever goes wrong, it comes again."""
         try:
             await self._reconcile(reign, queue_id)
-        except LeaseInDoubt:
+        except LeaseInDoubt as error:
             reign.events.give_back(queue_id)
+            if self._watch.since("launcher") == AWAY:
+                await note_waiting(self._ports.store, reign, queue_id, LauncherUnavailable(str(error)))
             self._again_later(reign, queue_id)
         except Stale:
             reign.documents.pop(queue_id, None)

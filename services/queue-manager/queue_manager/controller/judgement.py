@@ -135,7 +135,9 @@ class _Trial:
 
 
 def _is_culprit(job: JobStatus, status: OrdinalStatus) -> bool:
-    """Whether this replica used the limit up; when none can be told from the others each is taken for it."""
+    """Whether this replica took the Job down; when none can be told from the others each is taken for it."""
+    if any(o.last_exit == CONFIGURATION_EXIT for o in job.ordinals):
+        return False
     return status.phase == "failed" and status.restarts == max(o.restarts for o in job.ordinals)
 
 

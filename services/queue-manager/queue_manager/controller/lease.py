@@ -103,7 +103,7 @@ class LeaseKeeper:
             LeaseInDoubt: it was not prolonged in time.
         """
         if asyncio.get_running_loop().time() >= self._held_until:
-            raise LeaseInDoubt
+            raise LeaseInDoubt("nothing is begun until it is certain again who acts")
 
     async def release(self) -> None:
         """Let another act at once; where nobody answers it has to wait."""

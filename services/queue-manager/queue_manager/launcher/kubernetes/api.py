@@ -21,8 +21,8 @@ from streamforge_utils.errors import ConfigurationError
 
 Json = dict[str, Any]
 
-CALL_S = 15.0
-"""For a call that answers at once; a cluster whose store is slow still does."""
+CALL_S = 8.0
+"""For a call that answers at once; a cluster whose store is slow still does, and one that is away is told in time."""
 CONNECT_S = 5.0
 PAGE = 100
 """Objects of a list that are held in their raw form at once: some 50 KB each."""
@@ -214,7 +214,7 @@ class ClusterApi:
 
     def _away(self, error: Exception) -> ClusterAway:
         host = self._login.client.configuration.host if self._login is not None else "the cluster"
-        return ClusterAway(0, "Unreachable", f"{host} does not answer ({error or type(error).__name__})")
+        return ClusterAway(0, "Unreachable", f"{host} does not answer ({str(error) or type(error).__name__})")
 
     # -- the connection ------------------------------------------------------------------------------------------------
 

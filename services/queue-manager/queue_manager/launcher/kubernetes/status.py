@@ -98,7 +98,8 @@ def _condition(job: Job) -> Condition | None:
 def _ordinal(job: Job, number: int, pods: Sequence[Pod], condition: Condition | None) -> OrdinalStatus:
     over = [pod for pod in pods if pod.is_over]
     disruptions = sum(is_disrupted(pod) for pod in over)
-    counted = sum(pod.phase == "Failed" for pod in over) - disruptions
+    # 78 ends the Job and is no restart
+    counted = sum(pod.phase == "Failed" and _exit(pod) not in NEVER_RETRIED for pod in over) - disruptions
     last = max(over, key=lambda pod: pod.end.at if pod.end else pod.created_at, default=None)
     latest = pods[-1] if pods else None
     why = pending(latest) if latest is not None and not latest.is_over else None

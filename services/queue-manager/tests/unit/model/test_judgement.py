@@ -94,6 +94,15 @@ def test_progress_of_the_failed_replica_brings_a_new_launch_for_all(tell, make_s
     assert verdict(story, job=job, progressed=frozenset({0})).outcome == "failed"
 
 
+@pytest.mark.parametrize("guilty", [0, 1])
+def test_the_replica_that_ended_with_78_is_the_one_that_took_its_job_down(tell, make_step, guilty):
+    story = tell(make_step("loader", writes=("data",), replicas=2))
+    story.launch("loader")
+    ordinals = [ended(number, 78 if number == guilty else 143, restarts=0) for number in range(2)]
+    found = verdict(story, job=story.job("loader", live=0, condition="failed", ordinals=tuple(ordinals)))
+    assert (found.outcome, found.reason.code) == ("failed", "exit-78")
+
+
 def test_five_idle_ends_are_no_progress(story):
     story.say("loader", "started")
     story.document.step("loader").ordinals[0].idle_ends = 5

@@ -211,7 +211,7 @@ def test_the_end_of_a_worker_beside_a_sidecar_counts_after_a_minute():
 
 
 @pytest.mark.parametrize(
-    ("code", "restarts", "disruptions", "phase"), [(3, 1, 0, "pending"), (143, 0, 1, "pending"), (78, 1, 0, "failed")]
+    ("code", "restarts", "disruptions", "phase"), [(3, 1, 0, "pending"), (143, 0, 1, "pending"), (78, 0, 0, "failed")]
 )
 def test_a_fault_beside_a_sidecar_is_a_fault(code, restarts, disruptions, phase):
     only = status(raw_job(), beside(code), now=LONG_AFTER).ordinals[0]
