@@ -67,7 +67,8 @@ def test_a_variable_without_a_value_is_refused(wrong, capsys):
     assert "is not NAME=VALUE" in capsys.readouterr().err
 
 
-def test_a_context_that_is_not_there_is_one_line_and_exit_78(tmp_path, monkeypatch, capsys):
+def test_a_context_that_is_not_there_is_one_line_and_exit_78(tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("ERROR")  # as the command itself has it
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     monkeypatch.setenv("KUBE_CONTEXT", "absent")
     assert cluster.main(["prepare"]) == 78

@@ -89,7 +89,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 async def client(server):
-    made = ArangoClient(server.settings, timeout_s=0.3)
+    made = ArangoClient(server.settings, timeout_s=1.5)
     await made.open()
     server.requests.clear()
     yield made
