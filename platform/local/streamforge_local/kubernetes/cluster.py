@@ -8,6 +8,8 @@ from streamforge_local.failures import StackError
 from streamforge_local.kubernetes.api import ApiError, KubeApi
 from streamforge_local.kubernetes.kubeconfig import Access, read_kubeconfig
 
+INDEX = "batch.kubernetes.io/job-completion-index"
+"""Annotation that says which ordinal of an Indexed Job a pod is."""
 POLL_S = 0.02
 ACCOUNT_TIMEOUT_S = 30.0
 

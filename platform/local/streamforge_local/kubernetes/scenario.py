@@ -9,12 +9,11 @@ from typing import Any
 import httpx
 
 from streamforge_local.kubernetes.api import ApiError
-from streamforge_local.kubernetes.cluster import Cluster
+from streamforge_local.kubernetes.cluster import INDEX, Cluster
 from streamforge_local.scenario import Json, Scenario, Worker, until
 from streamforge_local.stack.parts import CLUSTER_PARTS, POD_DATA
 
 METRICS_PORT = 8000
-INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from streamforge_local.kubernetes.api import tls_context
+from streamforge_local.kubernetes.cluster import INDEX
 from streamforge_local.kubernetes.kubeconfig import Access
 from streamforge_utils.contracts import names
 from streamforge_utils.contracts.events import Counters, Event, EventName
@@ -29,7 +30,6 @@ Json = Mapping[str, Any]
 
 SELECTORS = {"labelSelector": "app=streamforge", "fieldSelector": "status.phase!=Pending"}
 PLAY = "streamforge.test/"
-INDEX = "batch.kubernetes.io/job-completion-index"
 WATCH_S = 300
 SILENCE_S = 30.0
 RETRY_S = 0.3

@@ -56,8 +56,9 @@ class OrphanKeeper:
         present = self._jobs.queue_ids()
         self._known &= present
         unknown = sorted(present - self._known)[:AT_ONCE]
-        lost = {queue_id for queue_id in unknown if await self._store.get(queue_id) is None}
-        self._known |= set(unknown) - lost
+        there = {document.queue_id for document in (await self._store.get_many(unknown) if unknown else ())}
+        lost = set(unknown) - there
+        self._known |= there
         found = {name: queue_id for queue_id in lost for name in self._jobs.of(queue_id)}
         for name in sorted(found.keys() - self._orphans.keys()):
             _log.warning("orphan_job", job=name, queue_id=found[name], removed=self._is_removing)

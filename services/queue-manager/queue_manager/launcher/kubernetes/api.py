@@ -82,14 +82,9 @@ class ClusterApi:
         """GET; raises ClusterError."""
         return await self._call("GET", path, query=query)
 
-    async def all(self, path: str, selector: str) -> tuple[list[Json], str]:
-        """A whole list and its resource version; raises ClusterError (410: a page came too late)."""
-        found: list[Json] = []
-        version = ""
-        async for items, page_version in self.pages(path, selector):
-            found += items
-            version = page_version
-        return found, version
+    async def all(self, path: str, selector: str) -> list[Json]:
+        """A whole list; raises ClusterError (410: a page came too late)."""
+        return [item async for items, _ in self.pages(path, selector) for item in items]
 
     async def pages(
         self, path: str, selector: str | None = None, **query: object

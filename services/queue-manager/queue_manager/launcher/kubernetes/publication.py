@@ -78,7 +78,7 @@ async def publish(api: ClusterApi, settings: KubernetesSettings, told: Publicati
 
 async def open_jobs(api: ClusterApi, settings: KubernetesSettings, installation: str) -> int:
     """How many Jobs of the installation have not ended; raises ClusterError."""
-    raw, _ = await api.all(_jobs(settings), _selector(installation))
+    raw = await api.all(_jobs(settings), _selector(installation))
     now = time.time()
     return sum(not job.is_deleting and job_status(job, (), now=now).condition is None for job in map(job_of, raw))
 
@@ -98,7 +98,7 @@ async def withdraw(api: ClusterApi, settings: KubernetesSettings, installation: 
 
 
 async def _remove(api: ClusterApi, path: str, selector: str) -> int:
-    found, _ = await api.all(path, selector)
+    found = await api.all(path, selector)
     for raw in found:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": raw["metadata"]["uid"]}}
         await api.delete(f"{path}/{raw['metadata']['name']}", options)
