@@ -137,24 +137,28 @@ def _there(queue_id: str, document: WorkflowDocument | None) -> WorkflowDocument
 
 
 class Backlog:
-    """How many workflows are in which state. A store counts by looking at each, so submits hardly ever wait for it."""
+    """How many workflows are in which state, for the metrics, and whether too many wait for one more to be accepted."""
 
     KEPT_S = 1.0
+    """For so long a full backlog, or a scrape, goes by the last count."""
     ESTIMATED_S = 5.0
     """For so long submits go by the last count and what was added since."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._counts: dict[str, int] = {}
-        self._read_at = float("-inf")
-        self._reading = asyncio.Lock()
+        self._counts: Mapping[str, int] = {}
+        self._counted_at = -math.inf
+        self._counting = asyncio.Lock()
+        self._pending = 0
+        self._asked_at = -math.inf
+        self._asking = asyncio.Lock()
 
     async def counts(self) -> Mapping[str, int]:
         """State -> workflows, at most a second old."""
-        async with self._reading:
-            if time.monotonic() - self._read_at >= self.KEPT_S:
-                self._counts = dict(await self._parts.prepared_store().counts())
-                self._read_at = time.monotonic()
+        async with self._counting:
+            if time.monotonic() - self._counted_at >= self.KEPT_S:
+                self._counts = await self._parts.prepared_store().counts()
+                self._counted_at = time.monotonic()
         return self._counts
 
     async def check(self) -> None:
@@ -164,17 +168,23 @@ class Backlog:
             Problem: too many workflows are pending.
         """
         most = self._parts.settings.max_pending
-        age = time.monotonic() - self._read_at
-        is_due = age >= self.ESTIMATED_S and not self._reading.locked()  # one request counts, the others go on
-        if is_due or math.isinf(age) or self._counts.get("pending", 0) >= most:
-            await self.counts()
-        if self._counts.get("pending", 0) >= most:
+        age = time.monotonic() - self._asked_at
+        is_due = age >= self.ESTIMATED_S and not self._asking.locked()  # one request asks, the others go on
+        if is_due or math.isinf(age) or self._pending >= most:
+            await self._ask(most)
+        if self._pending >= most:
             detail = f"{most} workflows are waiting already (max_pending); try again when some have run"
             raise Problem("too-many", detail, headers={"Retry-After": "10"})
 
+    async def _ask(self, most: int) -> None:
+        async with self._asking:
+            if time.monotonic() - self._asked_at >= self.KEPT_S:
+                self._pending = await self._parts.prepared_store().pending(most)
+                self._asked_at = time.monotonic()
+
     def added(self) -> None:
         """One more is pending."""
-        self._counts["pending"] = self._counts.get("pending", 0) + 1
+        self._pending += 1
 
 
 async def _parts(request: Request) -> Parts:  # a plain function would be called in a thread, for every request

@@ -28,6 +28,14 @@ FOR w IN workflows
     RETURN {state: state, number: number}
 """
 
+PENDING: Final = """
+FOR w IN workflows
+    FILTER w.state == "pending"
+    LIMIT @most
+    COLLECT WITH COUNT INTO number
+    RETURN number
+"""
+
 POSITION: Final = """
 FOR w IN workflows
     FILTER w.is_waiting == true

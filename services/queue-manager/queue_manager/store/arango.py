@@ -136,6 +136,10 @@ class ArangoStore:
         """See WorkflowStore."""
         return {row["state"]: row["number"] for row in await self._client.query(aql.COUNTS)}
 
+    async def pending(self, most: int) -> int:
+        """See WorkflowStore."""
+        return int((await self._client.query(aql.PENDING, {"most": most}))[0])
+
     async def position(self, document: WorkflowDocument) -> int:
         """See WorkflowStore."""
         bind_vars = {"created_at": document.spec.created_at, "queue_id": document.queue_id}

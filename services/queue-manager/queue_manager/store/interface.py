@@ -146,6 +146,10 @@ class WorkflowStore(Protocol):
         """State -> how many workflows are in it."""
         ...
 
+    async def pending(self, most: int) -> int:
+        """How many workflows are pending, counted up to ``most``: cheap whatever else is stored."""
+        ...
+
     async def position(self, document: WorkflowDocument) -> int:
         """Place of a waiting workflow among those that wait, from 1."""
         ...

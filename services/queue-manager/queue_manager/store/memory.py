@@ -124,6 +124,10 @@ class MemoryStore:
             counted[stored["state"]] = counted.get(stored["state"], 0) + 1
         return counted
 
+    async def pending(self, most: int) -> int:
+        """See WorkflowStore."""
+        return min(most, (await self.counts()).get("pending", 0))
+
     def _waiting(self) -> list[tuple[float, str]]:
         return sorted((s["created_at"], s["_key"]) for s in self._documents.values() if s["is_waiting"])
 

@@ -162,6 +162,7 @@ async def test_who_waits_and_who_is_open(store):
     stopped = await store.update(decisions.ask_stop(made[1], drain=False, now=1001.0))
     assert [(o.queue_id, o.rev) for o in await store.open_workflows()] == [(stopped.queue_id, stopped.rev)]
     assert await store.counts() == {"pending": 2, "stopping": 1}
+    assert [await store.pending(most) for most in (1, 2, 9)] == [1, 2, 2]
 
 
 async def test_history_is_kept_once_and_read_in_order(store):
