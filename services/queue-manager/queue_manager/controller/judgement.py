@@ -69,6 +69,11 @@ def words(step: StepStatus, launch: Launch, ordinal: int) -> Ordinal | None:
     return found if found is not None and found.launch == launch.number else None
 
 
+def has_spoken(step: StepStatus, launch: Launch) -> bool:
+    """Whether any ordinal has said anything in this launch."""
+    return any(words(step, launch, number) is not None for number in range(launch.replicas))
+
+
 def all_started(step: StepStatus, launch: Launch) -> bool:
     """Whether every ordinal has said `started` in this launch."""
     said = [words(step, launch, number) for number in range(launch.replicas)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from queue_manager.controller.judgement import all_started, give_up, words
+from queue_manager.controller.judgement import all_started, give_up, has_spoken
 from queue_manager.launcher.interface import JobStatus
 from queue_manager.model import Launch, Reason, StepSpec, StepStatus, Stopping, WorkflowDocument
 
@@ -154,8 +154,7 @@ class _Step:
             return
         is_late = self._is_late()
         if job is None:
-            has_spoken = any(words(self.step, self.launch, n) for n in range(self.launch.replicas))
-            if has_spoken or is_late or self.document.status.stopping is not None:
+            if has_spoken(self.step, self.launch) or is_late or self.document.status.stopping is not None:
                 self.plan.changes.append(Action("judge", self.spec.name, is_late=is_late))
             else:
                 self.plan.effects.append(Action("create", self.spec.name))
@@ -185,11 +184,20 @@ class _Step:
     def _stop(self, job: JobStatus, stopping: Stopping) -> None:
         if sent_key(self.launch, "stop") not in self.world.sent:
             self.plan.effects.append(Action("send-stop", self.spec.name))
+        if self._cannot_begin(job):
+            # nobody is there to hear it; a process that begins meanwhile still gets its grace
+            self.plan.effects.append(Action("end-job", self.spec.name, job=job))
+            return
         over = max(stopping.at, self.world.healthy_since) + self.spec.grace_s
         if self.world.now >= over:
             self.plan.effects.append(Action("end-job", self.spec.name, job=job, grace_s=FORCED_GRACE_S))
         else:
             self.plan.wake(over)
+
+    def _cannot_begin(self, job: JobStatus) -> bool:
+        """Whether nothing of this launch has run and the platform says what is in its way."""
+        is_held = job.reason is not None and all(status.phase == "pending" for status in job.ordinals)
+        return is_held and not has_spoken(self.step, self.launch)
 
     def _drain(self) -> None:
         if self.launch.drain is None:
@@ -235,7 +243,6 @@ def _has_news(step: StepStatus, launch: Launch, job: JobStatus) -> bool:
 
 def pending_reason(step: StepStatus, launch: Launch, job: JobStatus) -> Reason | None:
     """Why a Job has not started or hangs, in the platform's words; None: it has, or the platform does not say."""
-    is_started = any(words(step, launch, number) for number in range(launch.replicas))
-    if job.reason is None or (is_started and job.reason not in HANGS):
+    if job.reason is None or (has_spoken(step, launch) and job.reason not in HANGS):
         return None
     return Reason(code=job.reason, message=job.message or job.reason)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from queue_manager import decisions
+from queue_manager.launcher.memory import MemoryLauncher
 
 pytestmark = pytest.mark.looptime
 
@@ -115,6 +116,20 @@ async def test_a_worker_that_does_not_stop_is_ended_by_force_after_its_grace(sta
         document = await stage.until_state(queue_id, "interrupted")
     assert stage.launcher.deleted == [job]
     assert document.status.reason.code == "forced"
+
+
+async def test_what_cannot_begin_is_stopped_at_once_without_its_grace(stage, make_step):
+    stage.launcher = MemoryLauncher(auto_start=False, clock=stage.clock)
+    async with stage.running() as controller:
+        queue_id = await stage.submit(make_step("loader", writes=("data",), grace_s=30.0))
+        job = await stage.job(queue_id, "loader")
+        stage.launcher.hang(job, "unschedulable", "no node takes it")
+        asked = stage.clock()
+        await ask(stage, controller, queue_id, lambda d: decisions.ask_stop(d, drain=False, now=asked))
+        document = await stage.until_state(queue_id, "interrupted")
+    assert stage.clock() - asked < 5
+    assert stage.launcher.deleted == [job]
+    assert document.status.reason.code == "stopped"
 
 
 async def test_stop_with_drain_stops_the_writers_and_lets_the_readers_finish(stage, make_step):
