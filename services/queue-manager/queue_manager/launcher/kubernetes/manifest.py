@@ -1,7 +1,7 @@
 """The manifest of a Job: from a launch and the cluster's settings to the body of a batch/v1 Job. Pure, plain dicts.
 
 The Job is the handbook's example (appendix B) field by field, with what a Job needs to be left alone in a shared
-cluster. A single replica is a plain Job, several are the indexes of an Indexed Job. Needs Kubernetes 1.30: fields are
+cluster. A single replica is a plain Job, several are the indexes of an Indexed Job. Needs Kubernetes 1.34: fields are
 those of k8s.io/api, batch/v1 and core/v1. No value of a secret ever gets in: the pod names the Secrets.
 """
 
