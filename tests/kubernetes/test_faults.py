@@ -263,7 +263,7 @@ async def test_a_workflow_that_cannot_start_can_be_stopped_and_nothing_of_it_is_
     await scene.tells(queue_id, "image-pull", within_s=TOLD_WITHIN_S)
     began = time.monotonic()
     (await scene.api.post(f"/api/v1/workflows/{queue_id}/stop")).raise_for_status()
-    workflow = await scene.ends(queue_id, "interrupted", within_s=60)
+    workflow = await scene.ends(queue_id, "interrupted", within_s=10)  # its grace is 30 s
     told("stop while its pod is pending", began, workflow["reason"]["message"], code=workflow["reason"]["code"])
     assert await scene.pods(queue_id) == []
 

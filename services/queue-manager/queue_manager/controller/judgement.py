@@ -150,7 +150,7 @@ def _exhausted(job: JobStatus, status: OrdinalStatus, said: Ordinal | None) -> R
     if "oom-killed" in (status.reason, job.reason):
         text = f"replica {status.ordinal} needed more memory than its limit"
         return Reason(code="oom-killed", message=_with_last_words(text, status, None))
-    times = f"{status.restarts} times" if status.restarts else "for good"
+    times = {0: "for good", 1: "once"}.get(status.restarts, f"{status.restarts} times")
     text = f"replica {status.ordinal} failed {times} without progress, last with exit {status.last_exit}"
     return Reason(code="backoff-limit-exceeded", message=_with_last_words(text, status, said))
 
