@@ -3,7 +3,6 @@
 kwok plays the pods; since no worker lives in them, ``Voices`` say in a process of their own what workers would.
 """
 
-import json
 import multiprocessing
 import os
 import sys
@@ -18,7 +17,8 @@ import uvloop
 
 from streamforge_local.kubernetes.control_plane import ControlPlane
 from streamforge_local.kubernetes.kubeconfig import read_kubeconfig
-from streamforge_local.kubernetes.voices import PAGE, PLAY, Voices
+from streamforge_local.kubernetes.played import settings_of
+from streamforge_local.kubernetes.voices import PAGE, Voices
 from streamforge_local.paths import repository_root
 from streamforge_local.ports import LOOPBACK, free_port
 from streamforge_local.stack.parts import Launch
@@ -161,18 +161,11 @@ def simulated(folder: Path, *, places: int, run_s: float, nice: int) -> Iterator
 
 def _settings(cluster: ControlPlane, namespace: str, run_s: float) -> dict[str, str]:
     root = repository_root()
-    played = {f"{PLAY}exit": "0", f"{PLAY}run": f"{run_s * 1000:.0f}ms"}
     return {
-        "LAUNCHER": "kubernetes",
-        "KUBECONFIG": str(cluster.kubeconfig),
-        "KUBERNETES_NAMESPACE": namespace,
-        "KUBERNETES_CONFIG_MAP": "",
-        "KUBERNETES_SECRET": "",
+        **settings_of(cluster, namespace, exit=0, run=f"{run_s * 1000:.0f}ms"),
         # what is not there cannot be kept: a simulated node has no logs
         "KUBERNETES_LOG_ARCHIVE": "",
-        "KUBERNETES_POD_TEMPLATE_PATCH": json.dumps({"metadata": {"annotations": played}}),
         "TARGETS_DIRS": f"{root / 'services'}{os.pathsep}{root / 'benchmarks' / 'targets'}",
-        "TEMPLATES_DIRS": str(root / "templates"),
     }
 
 

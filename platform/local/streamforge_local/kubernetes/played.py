@@ -37,6 +37,21 @@ def annotations(play: Mapping[str, object]) -> dict[str, str | None]:
     return {f"{PLAY}{name.replace('_', '-')}": None if told is None else str(told) for name, told in play.items()}
 
 
+def settings_of(cluster: Cluster, namespace: str, **play: object) -> dict[str, str]:
+    """The environment of a queue-manager whose pods are played, each as ``play`` says, and need be told nothing."""
+    root = repository_root()
+    return {
+        "LAUNCHER": "kubernetes",
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "KUBERNETES_NAMESPACE": namespace,
+        "KUBERNETES_CONFIG_MAP": "",
+        "KUBERNETES_SECRET": "",
+        "KUBERNETES_POD_TEMPLATE_PATCH": json.dumps({"metadata": {"annotations": annotations(play)}}),
+        "TARGETS_DIRS": str(root / "services"),
+        "TEMPLATES_DIRS": str(root / "templates"),
+    }
+
+
 @dataclass(slots=True)
 class Played:
     """The platform in one namespace. ``manager`` is the queue-manager's process."""
@@ -150,18 +165,10 @@ async def played(
     kafka = {name[6:].lower(): value for name, value in stores.items() if name.startswith("KAFKA_")}
     voices = Voices(read_settings(KafkaSettings, **kafka), cluster.access, namespace)
     log = folder / f"queue-manager-{time.monotonic_ns()}.log"
-    root = repository_root()
     environment = {
         "PATH": os.environ["PATH"],
         "PORT": "0",
-        "LAUNCHER": "kubernetes",
-        "KUBECONFIG": str(cluster.kubeconfig),
-        "KUBERNETES_NAMESPACE": namespace,
-        "KUBERNETES_CONFIG_MAP": "",
-        "KUBERNETES_SECRET": "",
-        "KUBERNETES_POD_TEMPLATE_PATCH": json.dumps({"metadata": {"annotations": annotations(play)}}),
-        "TARGETS_DIRS": str(root / "services"),
-        "TEMPLATES_DIRS": str(root / "templates"),
+        **settings_of(cluster, namespace, **play),
         **stores,
         **(settings or {}),
     }
