@@ -57,7 +57,7 @@ class RestartPolicy:
 
 @dataclass
 class Ordinal:
-    """One replica. Its first eight fields are what clients see."""
+    """One replica. Its first ten fields are what clients see."""
 
     ordinal: int
     phase: Phase = "pending"
@@ -68,6 +68,10 @@ class Ordinal:
     started_at: float | None = None
     reason: str | None = None
     pid: int | None = None
+    last_output: str = ""
+    """The end of what it wrote before its latest end, if that was not 0 nor its node's."""
+    log_start: int = 0
+    """Where in its log its latest life begins."""
     uncounted_in_a_row: int = 0
     not_before: float = 0.0
     kill_at: float | None = None
@@ -154,12 +158,15 @@ class Job:
             times += [ordinal.not_before for ordinal in self.ordinals if ordinal.phase == "pending"]
         return min(times, default=None)
 
-    def exited(self, index: int, code: int, now: float, *, oom: bool = False) -> None:
-        """The ordinal's process ended; a death by signal n is code 128 + n, `oom` one for want of memory."""
+    def exited(self, index: int, code: int, now: float, *, oom: bool = False, output: str = "") -> None:
+        """The ordinal's process ended, `output` were its last words.
+
+        A death by signal n is code 128 + n, `oom` one for want of memory.
+        """
         ordinal = self.ordinals[index]
         evicted = self._evicted and ordinal.killed
         lived = now - (ordinal.started_at or now)
-        self._end_life(ordinal, code, now)
+        self._end_life(ordinal, code, now, output if code else "")
         if oom:
             ordinal.reason = "oom-killed"
         if code == 0:
@@ -242,7 +249,7 @@ class Job:
 
     def status(self) -> dict[str, Any]:
         """The Job as clients see it, as JSON values."""
-        hidden = ("uncounted_in_a_row", "not_before", "kill_at", "killed")
+        hidden = ("log_start", "uncounted_in_a_row", "not_before", "kill_at", "killed")
         ordinals = [{k: v for k, v in asdict(ordinal).items() if k not in hidden} for ordinal in self.ordinals]
         return {
             "name": self.spec.name,
@@ -270,8 +277,8 @@ class Job:
             ordinal.killed = True
             yield Signal(ordinal.ordinal, signal.SIGKILL)
 
-    def _end_life(self, ordinal: Ordinal, code: int, now: float) -> None:
-        ordinal.last_exit, ordinal.last_exit_at = code, now
+    def _end_life(self, ordinal: Ordinal, code: int, now: float, output: str = "") -> None:
+        ordinal.last_exit, ordinal.last_exit_at, ordinal.last_output = code, now, output
         ordinal.reason = f"exit-{code}"
         ordinal.pid = ordinal.kill_at = None
 

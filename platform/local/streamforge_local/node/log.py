@@ -15,6 +15,8 @@ from pathlib import Path
 from streamforge_local.node import linux
 
 MAX_LINE_BYTES = 65_536
+END_BYTES = 2048
+"""How much of a life's end is told with its exit; as much as a Kubernetes node tells."""
 _READ_BYTES = 262_144
 _STAMP = re.compile(rb'"timestamp"\s*:\s*(?:"([^"]{1,40})"|([0-9]+(?:\.[0-9]+)?))')
 
@@ -41,6 +43,24 @@ class Logs:
     def jobs(self) -> list[str]:
         """Names of the Jobs that have files."""
         return [entry.name for entry in self._folder.iterdir()] if self._folder.is_dir() else []
+
+    def size(self, job: str, ordinal: int) -> int:
+        """The offset at which the ordinal's next life begins to write; 0 while there is no file."""
+        try:
+            return self.path(job, ordinal).stat().st_size
+        except OSError:
+            return 0
+
+    def end(self, job: str, ordinal: int, *, behind: int) -> str:
+        """What was written last, at most ``END_BYTES`` of it and nothing before the offset ``behind``.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        with self.path(job, ordinal).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(min(behind, size), size - END_BYTES))
+            return file.read(END_BYTES).lstrip(b"\0").decode(errors="ignore")
 
     def trim(self, job: str, ordinal: int) -> int:
         """Free the older lines of a file that holds more than twice of what is kept.

@@ -233,8 +233,16 @@ class Node:
         else:
             oom = event["code"] == 128 + signal.SIGKILL and self._out_of_memory()
             LOG.info("worker ended", extra={"job": name, "ordinal": int(index), "code": event["code"], "oom": oom})
-            job.exited(int(index), event["code"], self.clock(), oom=oom)
+            output = self._last_output(job, int(index)) if event["code"] else ""
+            job.exited(int(index), event["code"], self.clock(), oom=oom, output=output)
         self._advance(job)
+
+    def _last_output(self, job: Job, index: int) -> str:
+        try:
+            return self.logs.end(job.spec.name, index, behind=job.ordinals[index].log_start)
+        except OSError:
+            LOG.exception("log not read", extra={"job": job.spec.name, "ordinal": index})
+            return ""
 
     def _out_of_memory(self) -> bool:
         """Whether the kernel has killed somebody for want of memory since this was asked last."""
@@ -272,6 +280,7 @@ class Node:
     def _start(self, job: Job, action: Start) -> None:
         assert self._warm is not None
         spec = job.spec
+        job.ordinals[action.ordinal].log_start = self.logs.size(spec.name, action.ordinal)
         secrets = {name: value.get_secret_value() for name, value in spec.secret_env.items()}
         # The mark last: without it the process could not be found again.
         env = {**self._env, **spec.env, **secrets, "ORDINAL": str(action.ordinal), MARK: self._mark}

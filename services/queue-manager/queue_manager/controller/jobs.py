@@ -1,9 +1,11 @@
 """The Jobs as the platform last told them, by workflow."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
-from queue_manager.launcher.interface import JobExists, JobSpec, JobStatus, Launcher
+from queue_manager.launcher.interface import JobExists, JobSpec, JobStatus, Launcher, LauncherError
+from streamforge_utils.errors import StreamForgeError
 
 
 class JobCache:
@@ -20,6 +22,8 @@ class JobCache:
         self._jobs: dict[str, dict[str, JobStatus]] = {}
         self._untold: set[str] = set()
         """Jobs that are being created and of which the watch has told nothing meanwhile."""
+        self._noted: set[str] = set()
+        """Jobs that are shown because they were created: the watch has told nothing of them yet."""
         self.is_synced = False
         """Whether the list was complete once: before that a missing Job means nothing."""
 
@@ -46,6 +50,7 @@ class JobCache:
             is_ours = status.labels.get("queue_id") == spec.queue_id
             if spec.name in self._untold or not is_ours:  # who asked must see that another has the name
                 self._put(status, queue_id=spec.queue_id)
+                self._noted.add(spec.name)
         finally:
             self._untold.discard(spec.name)
 
@@ -65,14 +70,28 @@ class JobCache:
             if event.synced:
                 self.is_synced = True
                 synced()
+                await self._drop_vanished()
                 continue
             self._untold.discard(event.name)
+            self._noted.discard(event.name)
             if event.status is None:
                 self._drop(event.name)
             elif event.status.labels.get("installation") == self._installation:
                 queue_id = event.status.labels.get("queue_id", "")
                 self._put(event.status, queue_id=queue_id)
                 self._changed(queue_id)
+
+    async def _drop_vanished(self) -> None:
+        """What came and went while the watch was away is on no list and never told of.
+
+        Each is asked for, as the list may be older than the Job: only a Job that is not there after its creation was
+        answered is gone.
+        """
+        with suppress(LauncherError, StreamForgeError):  # the next list asks again
+            for name in list(self._noted):
+                if await self._launcher.get(name) is None:
+                    self._noted.discard(name)
+                    self._drop(name)
 
     def _drop(self, name: str) -> None:
         queue_id = self._queue_ids.pop(name, None)

@@ -21,6 +21,7 @@ from queue_manager.launcher.interface import (
     LogLine,
     OrdinalStatus,
 )
+from queue_manager.launcher.output import last_lines
 
 
 @dataclass
@@ -34,6 +35,8 @@ class _Job:
     warnings: tuple[str, ...] = ()
     deleting: bool = False
     lines: list[LogLine] = field(default_factory=list)
+    told: dict[int, int] = field(default_factory=dict)
+    """Ordinal -> how many lines there were at its latest end."""
 
     @property
     def live(self) -> int:
@@ -220,8 +223,9 @@ class MemoryLauncher:
         self._update(job, ordinal, phase=phase, restarts=restarts, disruptions=disruptions)
         reason = None if code == 0 else "terminated" if ended else f"exit-{code}"
         self._update(job, ordinal, last_exit=code, last_exit_at=self._clock(), reason=reason)
-        said = [line.line for line in job.lines if line.replica == ordinal and code]
-        self._update(job, ordinal, last_lines=tuple(said[-10:]))
+        said = [line.line for line in job.lines[job.told.get(ordinal, 0) :] if line.replica == ordinal and code]
+        self._update(job, ordinal, last_lines=last_lines("\n".join(said)))
+        job.told[ordinal] = len(job.lines)
         if ended:
             return
         if code == 78:

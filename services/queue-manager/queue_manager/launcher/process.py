@@ -6,6 +6,7 @@ One connection per call, so that nothing is left of a call that failed. It start
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from queue_manager.launcher.interface import (
     LauncherUnavailable,
     LogLine,
 )
+from queue_manager.launcher.output import last_lines
 
 MAX_ANSWER_BYTES = 16_777_216
 FIRST_RETRY_S = 0.05
@@ -184,11 +186,14 @@ def _wire(spec: JobSpec) -> dict[str, object]:
 
 def _status(found: dict[str, Any]) -> JobStatus:
     try:
-        return _STATUS.validate_python(found)
+        status = _STATUS.validate_python(found)
     except ValidationError as error:
         raise LauncherUnavailable(
             f"the local node speaks another protocol: restart it with `make up` ({error})"
         ) from error
+    said = [last_lines(ordinal.get("last_output", "")) for ordinal in found["ordinals"]]
+    ordinals = (replace(ordinal, last_lines=lines) for ordinal, lines in zip(status.ordinals, said, strict=True))
+    return replace(status, ordinals=tuple(ordinals))
 
 
 def _event(item: dict[str, Any]) -> JobEvent:

@@ -168,6 +168,16 @@ async def test_failures_are_restarted_up_to_the_limit_of_each_ordinal(node):
     assert await node.lines("job", ordinal=1) == ["life"] * 3
 
 
+async def test_the_end_of_the_latest_lifes_output_is_told_with_its_exit(node, tmp_path):
+    script = f"echo x >> {tmp_path}/n; echo life $(wc -l < {tmp_path}/n); exit 3"
+    await node.create("job", "sh", "-c", script, backoff_limit=2)
+    status = await node.until("job", ended)
+    assert [o["last_output"] for o in status["ordinals"]] == ["life 3\n"]
+    await node.create("missing", "no-such-program", backoff_limit=0)
+    status = await node.until("missing", ended)
+    assert "cannot run no-such-program" in status["ordinals"][0]["last_output"]
+
+
 async def test_uncounted_ends_are_restarted_beyond_the_limit(node, tmp_path):
     count = tmp_path / "count"
     script = f"echo x >> {count}; [ $(wc -l < {count}) -ge 5 ] && exit 0; exit 75"

@@ -129,6 +129,25 @@ def test_a_death_by_a_foreign_signal_counts():
     assert (job.condition, job.reason) == ("failed", "backoff-limit-exceeded")
 
 
+def test_the_last_output_is_of_the_latest_end_and_of_faults_alone():
+    job = a_job(backoff_limit=5)
+    told = []
+    for code in (1, 75, 0):
+        run_until(job, 0.0)
+        job.exited(0, code, 1.0, output=f"so {code}")
+        told.append(job.status()["ordinals"][0]["last_output"])
+    assert told == ["so 1", "so 75", ""]
+
+
+def test_a_death_with_the_node_leaves_no_last_output():
+    job = a_job()
+    job.step(0.0)
+    job.exited(0, 1, 1.0, output="so 1")
+    run_until(job, 1.0)
+    job.lost(2.0)
+    assert job.status()["ordinals"][0]["last_output"] == ""
+
+
 def test_a_death_for_want_of_memory_says_so():
     job = a_job(backoff_limit=0)
     job.step(0.0)

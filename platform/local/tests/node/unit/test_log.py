@@ -109,3 +109,25 @@ def test_trimming_what_is_not_there_or_small_does_nothing(tmp_path):
     assert logs.jobs() == ["job"]
     logs.remove("job")
     assert logs.jobs() == []
+
+
+def test_the_end_of_a_life_is_told_without_the_life_before(tmp_path):
+    logs = Logs(tmp_path, keep_bytes=4096)
+    logs.prepare("job")
+    assert logs.size("job", 0) == 0
+    logs.path("job", 0).write_bytes(b"of before\n")
+    begin = logs.size("job", 0)
+    with logs.path("job", 0).open("ab") as file:
+        file.write(b"of now\n")
+    assert logs.end("job", 0, behind=begin) == "of now\n"
+    assert logs.end("job", 0, behind=0) == "of before\nof now\n"
+    assert logs.end("job", 0, behind=1000) == ""
+
+
+def test_the_end_of_a_life_is_bounded_and_never_a_hole_or_a_broken_letter(tmp_path):
+    logs = Logs(tmp_path, keep_bytes=4096)
+    logs.prepare("job")
+    logs.path("job", 0).write_bytes("\u00e9".encode() * 5000 + b"x")
+    assert logs.end("job", 0, behind=0) == "\u00e9" * 1023 + "x"
+    logs.path("job", 0).write_bytes(bytes(5000) + b"end\n")
+    assert logs.end("job", 0, behind=0) == "end\n"

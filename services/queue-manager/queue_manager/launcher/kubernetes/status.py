@@ -12,13 +12,12 @@ from queue_manager.launcher.interface import Condition, JobStatus, OrdinalStatus
 from queue_manager.launcher.kubernetes.manifest import NEVER_RETRIED, NOT_COUNTED
 from queue_manager.launcher.kubernetes.objects import Job, Pod, Told
 from queue_manager.launcher.kubernetes.pending import NODE_LOST, pending
+from queue_manager.launcher.output import last_lines
 
 OOM_KILLED = "OOMKilled"
 SIDECAR_S = 60.0
 """Seconds that the containers beside a worker get to end after it."""
 SIDECAR_RUNNING = "sidecar-running"
-LAST_LINES = 10
-LAST_BYTES = 2048
 
 _COMPLETE = ("SuccessCriteriaMet", "Complete")
 _FAILED = ("FailureTarget", "Failed")
@@ -68,12 +67,6 @@ def is_disrupted(pod: Pod) -> bool:
     if pod.phase != "Failed":
         return False
     return pod.disruption is not None or (pod.end is not None and pod.end.code in NOT_COUNTED)
-
-
-def last_lines(text: str) -> tuple[str, ...]:
-    """The end of an output: at most ``LAST_LINES`` lines and ``LAST_BYTES`` bytes, empty lines left out."""
-    end = text.encode()[-LAST_BYTES:].decode(errors="ignore")
-    return tuple([line for line in end.splitlines() if line.strip()][-LAST_LINES:])
 
 
 def _settled(job: Job, pod: Pod, now: float, sidecar_s: float) -> Pod:

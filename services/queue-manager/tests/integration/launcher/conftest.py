@@ -112,12 +112,14 @@ class Platform:
         assert isinstance(self.launcher, MemoryLauncher)
         status = await self.launcher.get(name)
         assert status is not None
-        for ordinal in range(len(status.ordinals)):
-            self.launcher.say(name, "here", ordinal=ordinal)
-        if behaviour.startswith("exits "):
+        if not behaviour.startswith("exits "):
+            for ordinal in range(len(status.ordinals)):
+                self.launcher.say(name, "here", ordinal=ordinal)
+        else:
             for _ in range(10):
                 for ordinal in status.ordinals if status else ():
                     if ordinal.phase == "running":
+                        self.launcher.say(name, "here", ordinal=ordinal.ordinal)
                         self.launcher.exit(name, ordinal.ordinal, int(behaviour.split()[1]))
                 status = await self.launcher.get(name)
 

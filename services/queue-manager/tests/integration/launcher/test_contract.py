@@ -65,6 +65,13 @@ async def test_a_job_has_failed_at_once_when_an_ordinal_exits_78(platform):
     assert (status.condition, status.reason, status.ordinals[0].restarts) == ("failed", "exit-78", 0)
 
 
+@pytest.mark.parametrize(("code", "lines"), [(0, ()), (3, ("here",)), (78, ("here",))])
+async def test_the_lines_of_the_latest_life_are_told_with_a_fault(platform, code, lines):
+    await platform.create("job", f"exits {code}", backoff_limit=1)
+    status = await platform.until("job", ended)
+    assert status.ordinals[0].last_lines == lines
+
+
 async def test_uncounted_ends_go_on_for_ever(platform):
     await platform.create("job", "exits 75")
     status = await platform.until("job", lambda status: status.ordinals[0].disruptions >= 5)

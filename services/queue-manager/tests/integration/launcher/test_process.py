@@ -118,6 +118,23 @@ async def test_a_lost_answer_to_create_is_found_by_asking_again(own, own_node):
     assert status.labels["decision_id"] == "d-1"
 
 
+async def test_of_much_that_a_failed_worker_said_the_end_is_told_and_by_the_next_node_too(own, own_node):
+    talk = "for n in $(seq 30); do echo line $n; done; echo; echo 'broken \u00e9'; printf half; exit 3"
+    await own.create("job", "runs", command=("sh", "-c", talk), backoff_limit=1)
+    status = await own.until("job", lambda status: status.condition is not None)
+    wanted = (*(f"line {number}" for number in range(23, 31)), "broken \u00e9", "half")
+    assert status.ordinals[0].last_lines == wanted
+    own_node.kill()
+    own_node.start()
+    assert (await own.launcher.get("job")).ordinals[0].last_lines == wanted
+
+
+async def test_a_long_line_is_told_from_its_end(own):
+    await own.create("job", "runs", command=("sh", "-c", "printf '%09000dend' 0; exit 3"))
+    status = await own.until("job", lambda status: status.condition is not None)
+    assert status.ordinals[0].last_lines == ("0" * 2045 + "end",)
+
+
 async def test_secrets_reach_the_worker_and_nobody_else(own):
     spec = own.spec("job", "runs", command=("sh", "-c", "test $KAFKA_PASSWORD = hunter2"))
     assert "hunter2" not in repr(await own.launcher.create(spec))

@@ -48,9 +48,9 @@ async def live(stage, make_step):
         await stage.finish(first, "sink", launch=3)
         await stage.until_state(first, "finished")
         job = await stage.job(second, "loader")
-        stage.launcher.say(job, "it broke")
         stage.launcher.complain(job, "BackOff: restarting it")
         for _ in range(3):
+            stage.launcher.say(job, "it broke")
             stage.launcher.exit(job, 0, 1)
         await stage.until(second, lambda d: d.status.stopping is not None)
         stage.say(second, "sink", "interrupted")

@@ -1,30 +1,11 @@
 """The hooks of the double; what it shares with real launchers is in integration/launcher/test_contract.py."""
 
+from dataclasses import replace
+
 import pytest
-from pydantic import SecretStr
 
-from queue_manager.launcher import JobRefused, JobSpec, LauncherUnavailable
+from queue_manager.launcher import JobRefused, LauncherUnavailable
 from queue_manager.launcher.memory import MemoryLauncher
-
-
-@pytest.fixture
-def spec():
-    return JobSpec(
-        name="job",
-        queue_id="wf",
-        step="s",
-        target="t",
-        launch=1,
-        installation="i",
-        decision_id="d",
-        command=("x",),
-        image="",
-        env={},
-        secret_env={"P": SecretStr("hunter2")},
-        replicas=2,
-        backoff_limit=0,
-        grace_s=5.0,
-    )
 
 
 async def test_ordinals_wait_for_their_start_when_told_to(spec):
@@ -79,3 +60,17 @@ async def test_an_exit_of_what_does_not_run_is_the_tests_mistake(spec):
     await launcher.create(spec)
     with pytest.raises(AssertionError, match="does not run"):
         launcher.exit("job", 0, 0)
+
+
+async def test_the_lines_of_a_life_are_told_with_its_end(spec):
+    launcher = MemoryLauncher()
+    await launcher.create(replace(spec, replicas=1, backoff_limit=2))
+    told = []
+    for code, line in ((1, "first"), (1, "second"), (1, None)):
+        if line is not None:
+            launcher.say("job", line)
+        launcher.exit("job", 0, code)
+        status = await launcher.get("job")
+        assert status is not None
+        told.append(status.ordinals[0].last_lines)
+    assert told == [("first",), ("second",), ()]

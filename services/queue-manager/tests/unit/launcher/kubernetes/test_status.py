@@ -3,7 +3,7 @@
 import pytest
 
 from queue_manager.launcher.kubernetes.objects import Told, job_of, pod_of
-from queue_manager.launcher.kubernetes.status import job_status, last_lines
+from queue_manager.launcher.kubernetes.status import job_status
 from streamforge_utils.contracts.reasons import REASONS
 
 CREATED = "2026-08-01T00:00:00Z"
@@ -249,10 +249,3 @@ def test_the_last_lines_of_a_fault_are_kept_and_of_a_success_none():
     assert status(raw_job(), failed).ordinals[0].last_lines == tuple(f"line {number}" for number in range(10, 20))
     done = raw_pod("2", phase="Succeeded", state=ended(0, message="written by itself", at="2026-08-01T00:00:11Z"))
     assert status(raw_job(), failed, done).ordinals[0].last_lines == ()
-
-
-def test_the_last_lines_are_at_most_two_kibibytes():
-    (line,) = last_lines("\u00e9" * 5000)
-    assert len(line.encode()) == 2048
-    assert last_lines("a" + "\u00e9" * 1500) == ("\u00e9" * 1024,)
-    assert last_lines("") == ()
