@@ -7,7 +7,7 @@ import pytest
 
 from streamforge_utils import codec
 from streamforge_utils.errors import TransientError
-from streamforge_utils.pipeline import Batching, Pipeline
+from streamforge_utils.pipeline import Batching, Pipeline, runner
 from streamforge_utils.pipeline.runner import Job, Outcome, Runner
 from streamforge_utils.testing import MemoryCommitter, MemoryKafka, MemoryReader, RecordingObserver
 
@@ -21,12 +21,13 @@ def shown(root) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("cut", range(6))
-async def test_the_shown_source_cut_at_any_commit_gives_every_record_once(shown, cut):
+async def test_the_shown_source_cut_at_any_commit_gives_every_record_once(shown, cut, monkeypatch):
+    monkeypatch.setattr(runner, "PAUSE_SECONDS", 0.0)
     kafka = MemoryKafka()
     committer = MemoryCommitter(kafka)
     committer.fails = [*[None] * cut, TransientError("cut")]
     pipeline = Pipeline(source=shown["Numbers"](10), batching=Batching(max_records=2, linger_s=0))
     job = Job(step="numbers", writes={"data": "topic"})
-    runner = Runner(pipeline, job, committer=committer, reader=MemoryReader(kafka), observer=RecordingObserver())
-    assert await runner.run() is Outcome.FINISHED
+    running = Runner(pipeline, job, committer=committer, reader=MemoryReader(kafka), observer=RecordingObserver())
+    assert await running.run() is Outcome.FINISHED
     assert [codec.decode(value)["number"] for value in kafka.values("topic")] == list(range(10))

@@ -156,10 +156,14 @@ async def test_a_conflict_says_over_which_fields(server, client):
     assert caught.value.over == "idempotency_key"
 
 
-async def test_silence_is_not_waited_for_longer_than_the_time_limit(server, client):
+async def test_silence_is_not_waited_for_longer_than_the_time_limit(server):
+    impatient = ArangoClient(server.settings, timeout_s=0.5)
+    await impatient.open()
+    server.requests.clear()
     server.is_silent = True
     with pytest.raises(NotConnected, match=r"127.0.0.1:\d+ does not answer: timed out"):
-        await client.count("jobs")
+        await impatient.count("jobs")
+    await impatient.close()
     assert len(server.requests) == 1
 
 

@@ -3,14 +3,13 @@ from typing import Any
 
 import orjson
 import pytest
-import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamforge_utils.contracts.commands import Drain
 from streamforge_utils.contracts.dead_letters import FOR_STEP, DeadLetter
 from streamforge_utils.errors import ConfigurationError, FencedError, NotConnected, PermanentError, TransientError
-from streamforge_utils.pipeline import Batch, Batching, Pipeline, letters, runner
+from streamforge_utils.pipeline import Batch, Batching, Pipeline, letters
 from streamforge_utils.pipeline.runner import Job, Outcome, Runner
 from streamforge_utils.testing import (
     ListSource,
@@ -24,12 +23,7 @@ from streamforge_utils.testing import (
 IN, OUT, DEAD = "in", "out", "dead"
 
 
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch):
-    monkeypatch.setattr(runner, "PAUSE_SECONDS", 0.0)
-    stamina.set_testing(True, attempts=1000)
-    yield
-    stamina.set_testing(False)
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 
 class Sum:

@@ -8,7 +8,7 @@ import stamina
 
 from streamforge_utils.contracts.commands import Drain
 from streamforge_utils.errors import FatalError, FencedError, NotConnected, TransientError
-from streamforge_utils.pipeline import Batching, Pipeline, runner
+from streamforge_utils.pipeline import Batching, Pipeline
 from streamforge_utils.pipeline.ports import OutputsRefused
 from streamforge_utils.pipeline.runner import Job, Outcome, Runner
 from streamforge_utils.testing import (
@@ -23,12 +23,7 @@ from streamforge_utils.testing.pipeline import MemoryRecord
 IN, OUT, DEAD = "in", "out", "dead"
 
 
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch):
-    monkeypatch.setattr(runner, "PAUSE_SECONDS", 0.0)
-    stamina.set_testing(True, attempts=1000)
-    yield
-    stamina.set_testing(False)
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 
 def fill(kafka, numbers):

@@ -1,5 +1,6 @@
 import textwrap
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -11,8 +12,8 @@ from queue_manager.launcher.memory import MemoryLauncher
 from queue_manager.model import WorkflowDocument
 from queue_manager.resolve import Limits, Resolver
 from queue_manager.store.memory import MemoryStore
-from queue_manager.targets import read_targets
-from queue_manager.templates import read_templates
+from queue_manager.targets import Targets, read_targets
+from queue_manager.templates import Templates, read_templates
 from streamforge_utils.control.client import Pong
 from streamforge_utils.errors import FencedError, NotConnected
 from streamforge_utils.kafka.dead_letters import Kept, Redriven
@@ -180,15 +181,41 @@ class MemoryDeadLetters:
     async def close(self) -> None: ...
 
 
-def write_manifests(folder: Path) -> tuple[Path, Path]:
-    """The folders of the test's targets and templates."""
+@dataclass(frozen=True)
+class Installed:
+    """The targets and templates that there are."""
+
+    targets: Targets
+    templates: Templates
+
+
+def write_manifests(folder: Path) -> Installed:
+    """The test's targets and templates, in files of this folder."""
     for name, text in TARGETS.items():
         (folder / "targets" / name).mkdir(parents=True)
         (folder / "targets" / name / "target.yaml").write_text(textwrap.dedent(text))
     (folder / "templates").mkdir()
     for name, text in TEMPLATES.items():
         (folder / "templates" / f"{name}.yaml").write_text(textwrap.dedent(text))
-    return folder / "targets", folder / "templates"
+    return Installed(read_targets([folder / "targets"]), read_templates([folder / "templates"]))
+
+
+@pytest.fixture(scope="session")
+def _shared_installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return write_manifests(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture
+def own_installed(tmp_path: Path) -> Installed:
+    """For a test that changes the files: they are its own, below its `tmp_path`."""
+    return write_manifests(tmp_path)
+
+
+@pytest.fixture
+def installed(request: pytest.FixtureRequest, _shared_installed: Installed) -> Installed:
+    """Read once for all tests but those that ask for their own."""
+    is_own = "own_installed" in request.fixturenames
+    return request.getfixturevalue("own_installed") if is_own else _shared_installed
 
 
 @pytest.fixture
@@ -201,19 +228,18 @@ def data_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def resolver(tmp_path: Path, data_root: Path) -> Resolver:
-    targets, templates = write_manifests(tmp_path)
+def resolver(installed: Installed, data_root: Path) -> Resolver:
     limits = Limits(
         max_replicas=8,
         max_partitions=16,
         data_roots=(data_root,),
         reserved_collections=frozenset({"workflows", "meta"}),
     )
-    return Resolver(read_targets([targets]), read_templates([templates]), limits)
+    return Resolver(installed.targets, installed.templates, limits)
 
 
 @pytest.fixture
-def parts(tmp_path: Path, resolver: Resolver) -> Parts:
+def parts(resolver: Resolver) -> Parts:
     return Parts(
         store=MemoryStore(),
         launcher=MemoryLauncher(),

@@ -62,8 +62,8 @@ def test_no_page_is_left_without_its_code():
     assert {page.stem for page in (ROOT / "docs/errors").glob("*.md")} == {*REASONS, *KINDS}
 
 
-def test_a_changed_file_is_read_again_and_a_wrong_one_is_not(tmp_path, resolver):
-    targets = resolver.targets
+def test_a_changed_file_is_read_again_and_a_wrong_one_is_not(tmp_path, own_installed):
+    targets = own_installed.targets
     file = tmp_path / "targets" / "store" / "target.yaml"
     good = file.read_text()
     file.write_text(good.replace("version: 0.3.0", "version: 0.3.1"))
@@ -76,20 +76,20 @@ def test_a_changed_file_is_read_again_and_a_wrong_one_is_not(tmp_path, resolver)
     assert "store" not in due(targets)
 
 
-def test_a_new_service_needs_no_restart(tmp_path, resolver):
+def test_a_new_service_needs_no_restart(tmp_path, own_installed):
     folder = tmp_path / "targets" / "other"
     folder.mkdir()
     (folder / "target.yaml").write_text(
         (tmp_path / "targets" / "store" / "target.yaml").read_text().replace("name: store", "name: other")
     )
-    assert "other" in due(resolver.targets)
+    assert "other" in due(own_installed.targets)
 
 
-def test_two_files_of_one_name_are_refused_and_the_good_state_holds(tmp_path, resolver):
+def test_two_files_of_one_name_are_refused_and_the_good_state_holds(tmp_path, own_installed):
     folder = tmp_path / "targets" / "double"
     folder.mkdir()
     (folder / "target.yaml").write_text((tmp_path / "targets" / "store" / "target.yaml").read_text())
-    assert due(resolver.targets)["store"].folder.name == "store"
+    assert due(own_installed.targets)["store"].folder.name == "store"
     with pytest.raises(ConfigurationError, match="same name 'store'"):
         read_targets([tmp_path / "targets"])
 
@@ -112,7 +112,7 @@ def test_two_files_of_one_name_are_refused_and_the_good_state_holds(tmp_path, re
         ("replicas:", "volumes: [{mount: /d, claim: c}, {mount: /d, config_map: m}]\nreplicas:", "one mount"),
     ],
 )
-def test_a_wrong_target_at_the_start_names_file_and_field(tmp_path, resolver, old, new, named):
+def test_a_wrong_target_at_the_start_names_file_and_field(tmp_path, own_installed, old, new, named):
     file = tmp_path / "targets" / "store" / "target.yaml"
     changed = file.read_text().replace(old, new)
     assert changed != file.read_text()
@@ -132,7 +132,7 @@ def test_a_wrong_target_at_the_start_names_file_and_field(tmp_path, resolver, ol
         ("steps:", "stepz:", "stepz"),
     ],
 )
-def test_a_wrong_template_at_the_start_names_file_and_field(tmp_path, resolver, old, new, named):
+def test_a_wrong_template_at_the_start_names_file_and_field(tmp_path, own_installed, old, new, named):
     file = tmp_path / "templates" / "simple.yaml"
     changed = file.read_text().replace(old, new)
     assert changed != file.read_text()

@@ -122,6 +122,7 @@ async def test_a_key_used_for_another_body_is_a_conflict(client, parts):
     assert await parts.store.counts() == {"pending": 1}
 
 
+@pytest.mark.usefixtures("own_installed")
 async def test_a_repeated_request_gets_its_workflow_although_its_target_is_gone(client, parts, tmp_path):
     headers = {"Idempotency-Key": "k-1"}
     first = await submit(client, headers=headers)
@@ -264,6 +265,7 @@ async def test_a_retry_is_a_new_attempt(client, parts):
     assert (answer.status_code, answer.json()["attempt"], answer.json()["state"]) == (202, 2, "pending")
 
 
+@pytest.mark.usefixtures("own_installed")
 async def test_a_retry_with_refresh_takes_the_targets_as_they_are_now(client, parts, tmp_path):
     queue_id = (await submit(client))["queue_id"]
     await end(parts, queue_id, "failed")
@@ -274,6 +276,7 @@ async def test_a_retry_with_refresh_takes_the_targets_as_they_are_now(client, pa
     assert [step["version"] for step in answer.json()["steps"]] == ["0.1.0", "0.3.1-next"]
 
 
+@pytest.mark.usefixtures("own_installed")
 async def test_a_refresh_may_not_change_the_streams(client, parts, tmp_path):
     queue_id = (await submit(client))["queue_id"]
     await end(parts, queue_id, "failed")

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog
 
 pytestmark = pytest.mark.looptime
 
@@ -201,8 +202,10 @@ async def test_a_fault_of_ours_ends_a_reign_and_not_the_controller(stage, make_s
             await super().publish(decisions)
 
     stage.broker.__class__ = Faulty
-    async with stage.running():
-        queue_id = await stage.submit(make_step("loader"))
-        await stage.finish(queue_id, "loader")
-        await stage.until(queue_id, lambda d: d.status.state == "finished" and not d.is_open)
+    with structlog.testing.capture_logs() as told:
+        async with stage.running():
+            queue_id = await stage.submit(make_step("loader"))
+            await stage.finish(queue_id, "loader")
+            await stage.until(queue_id, lambda d: d.status.state == "finished" and not d.is_open)
     assert len(stage.launcher.created) == 1
+    assert sum(line["event"] == "reign_failed" for line in told) == 3
