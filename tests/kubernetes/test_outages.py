@@ -6,7 +6,9 @@ The whole platform on a real control plane, whose servers are killed, frozen and
 import asyncio
 import base64
 import contextlib
+import json
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -16,6 +18,7 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from streamforge_local.kubernetes.api import tls_context
 from streamforge_local.kubernetes.kubeconfig import write_kubeconfig
 from streamforge_local.scenario import until
 
@@ -23,6 +26,7 @@ TOLD_WITHIN_S = 10.0
 LEASE_S = 10.0
 SLOW_S, BREATH_S = 0.5, 0.05
 SILENCE_S = 90.0
+RETRY_AFTER_S = 6
 
 
 def step_of(workflow):
@@ -210,6 +214,87 @@ async def test_a_watch_that_hangs_without_a_word_is_left_and_the_workflow_is_fin
         assert (step_of(workflow)["launch"], step_of(workflow)["restarts"]) == (1, 0)
         scene.manager.send_signal(signal.SIGTERM)
         await asyncio.to_thread(scene.manager.wait, 20)
+
+
+class FullServer(Proxy):
+    """A way to the API server, in plain HTTP, on which the first create of a Job is told to come again later.
+
+    A refused create may have been done all the same: whoever stands before a server (a load balancer) does not know.
+    """
+
+    def __init__(self, cluster, status, *, does_it):
+        super().__init__(cluster.url)
+        self._cluster, self._status, self._does_it = cluster, status, does_it
+        self.creates = []
+        """When each create came (monotonic)."""
+
+    async def __aenter__(self):
+        await super().__aenter__()
+        self.url = self.url.replace("https", "http")
+        return self
+
+    async def _serve(self, reader, writer):
+        self._connections.add(asyncio.current_task())
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            there_reader, there_writer = await asyncio.open_connection(
+                self._target.hostname, self._target.port, ssl=tls_context(self._cluster.access)
+            )
+            answers = asyncio.create_task(_pump(there_reader, writer, self._is_open))
+            answers.add_done_callback(lambda _: writer.close())
+            try:
+                while True:
+                    request = await self._request(reader)
+                    there_writer.write(request) if request else writer.write(self._refusal())
+            finally:
+                answers.cancel()
+                there_writer.close()
+
+    async def _request(self, reader):
+        """The next one, whole; nothing when it is refused."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        body = await reader.readexactly(int(length[1])) if length else b""
+        method, path, _ = head.split(b" ", 2)
+        if method == b"POST" and path.endswith(b"/jobs"):
+            self.creates.append(time.monotonic())
+            if len(self.creates) == 1:
+                if self._does_it:
+                    await asyncio.to_thread(self._cluster.api.post, path.decode(), json.loads(body))
+                return b""
+        return head + body
+
+    def _refusal(self):
+        status = {"kind": "Status", "status": "Failure", "message": "no room at all", "code": self._status}
+        body = json.dumps(status).encode()
+        head = f"HTTP/1.1 {self._status} Later\r\nRetry-After: {RETRY_AFTER_S}\r\nContent-Type: application/json\r\n"
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize("does_it", [False, True], ids=["refused", "done-all-the-same"])
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_server_that_asks_to_wait_is_sent_no_create_before_and_has_each_job_once(
+    platform, own_control_plane, told, tmp_path, status, does_it
+):
+    async with FullServer(own_control_plane, status, does_it=does_it) as server:
+        kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", replace(own_control_plane.access, url=server.url))
+        scene = await platform(exit=0, run="1s", settings={"KUBECONFIG": str(kubeconfig)})
+        began = time.monotonic()
+        submitted = [await scene.submit()]
+        shown = await scene.tells(submitted[0], "launcher-unreachable", within_s=TOLD_WITHIN_S)
+        told(f"{status} with Retry-After", began, shown["message"], code="launcher-unreachable")
+        assert "no room at all" in shown["message"] or "asked to wait" in shown["message"]
+        submitted += [await scene.submit() for _ in range(3)]
+        ended = [await scene.ends(queue_id, within_s=60) for queue_id in submitted]
+        scene.manager.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(scene.manager.wait, 20)
+    refused, *later = server.creates
+    # the Job that is there though its create was refused may be seen before it is tried again
+    assert len(submitted) - does_it <= len(later) <= len(submitted)
+    assert min(later) - refused >= RETRY_AFTER_S
+    assert [step_of(workflow)["launch"] for workflow in ended] == [1] * len(submitted)
+    jobs = (await scene.call("get", scene.jobs))["items"]
+    assert sorted(job["metadata"]["labels"]["queue_id"] for job in jobs) == sorted(submitted)
+    assert scene.voices.said["started"] == len(submitted)
 
 
 @contextlib.asynccontextmanager

@@ -1,9 +1,11 @@
 """Real workers in real pods, and what a cluster does to them. The tests of tests/e2e run on such pods, too."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +27,7 @@ async def _pod(live, queue_id, step):
     for job in await live.jobs(queue_id):
         for pod in job["pods"] if job["labels"]["step"] == step else ():
             if pod["status"].get("phase") == "Running":
-                return pod["metadata"]
+                return pod
     raise AssertionError(f"no pod of {step} runs")
 
 
@@ -45,9 +47,9 @@ async def test_an_evicted_worker_goes_on_elsewhere_and_each_candle_is_stored_onc
     body = request_of(made_file, template="candles-with-indicators", collection=collection, rate=4000)
     queue_id = (await live.submit(body))["queue_id"]
     await _half_way(live, queue_id, collection)
-    pod = await _pod(live, queue_id, victim)
-    path = f"/api/v1/namespaces/{live.namespace}/pods/{pod['name']}/eviction"
-    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod["name"]}}
+    name = (await _pod(live, queue_id, victim))["metadata"]["name"]
+    path = f"/api/v1/namespaces/{live.namespace}/pods/{name}/eviction"
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
     began = time.monotonic()
     await asyncio.to_thread(live.cluster.api.post, path, body)
     workflow = await live.ended(queue_id)
@@ -70,6 +72,44 @@ async def test_a_queue_manager_killed_while_pods_run_launches_nothing_again(live
     assert [(step["launch"], step["restarts"]) for step in workflow["steps"]] == [(1, 0)] * 3
     assert {job["name"] for job in await live.jobs(queue_id)} == jobs
     assert await live.documents("manager_killed") == clean
+
+
+def _processes(pod):
+    """Of the worker's container: the kernel names each one's cgroup, which bears the container's id."""
+    container = pod["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if container in (folder / "cgroup").read_text():
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.parametrize("victim", STEPS)
+async def test_a_worker_killed_together_with_the_queue_manager_stores_each_candle_once(
+    live, told, made_file, request_of, victim
+):
+    clean = await _clean_run(live, made_file, request_of)
+    collection = f"both_killed_{victim.replace('-', '_')}"
+    body = request_of(made_file, template="candles-with-indicators", collection=collection, rate=4000)
+    queue_id = (await live.submit(body))["queue_id"]
+    await _half_way(live, queue_id, collection)
+    jobs = {job["name"] for job in await live.jobs(queue_id)}
+    worker = _processes(await _pod(live, queue_id, victim))
+    assert worker
+    for process in (await live.pid("queue-manager"), *worker):
+        with contextlib.suppress(ProcessLookupError):  # the first one of a container takes the others along
+            os.kill(process, signal.SIGKILL)
+    began = time.monotonic()
+    workflow = await live.ended(queue_id)
+    told(f"queue-manager and a real {victim} SIGKILL at once", began, workflow["state"])
+    assert workflow["state"] == "finished", workflow
+    assert {step["name"]: (step["launch"], step["restarts"]) for step in workflow["steps"]} == {
+        step: (1, 1 if step == victim else 0) for step in STEPS
+    }
+    assert [(step["records_read"], step["stored"]) for step in workflow["steps"]] == [(CANDLES, CANDLES)] * 3
+    assert {job["name"] for job in await live.jobs(queue_id)} == jobs
+    assert await live.documents(collection) == clean
 
 
 async def test_a_worker_that_needs_more_memory_than_it_may_have_is_told_as_such(live, told):

@@ -34,9 +34,12 @@ class Second:
         return f'"{what}"' in self.log.read_text()
 
 
-def start_second(scene, folder):
-    raw = Path(f"/proc/{scene.manager.pid}/environ").read_bytes().decode()
-    environment = dict(entry.split("=", 1) for entry in raw.split("\0") if entry)
+def environment_of(process):
+    raw = Path(f"/proc/{process.pid}/environ").read_bytes().decode()
+    return dict(entry.split("=", 1) for entry in raw.split("\0") if entry)
+
+
+def start_second(environment, folder):
     log = folder / "second.log"
     with log.open("wb") as output:
         command = (sys.executable, "-m", "queue_manager")
@@ -45,8 +48,8 @@ def start_second(scene, folder):
 
 
 @asynccontextmanager
-async def second_manager(scene, folder):
-    second = start_second(scene, folder)
+async def second_manager(environment, folder):
+    second = start_second(environment, folder)
     try:
         await until(lambda: asyncio.sleep(0, second.said("ready")), "the second one is ready", timeout_s=30)
         yield second
@@ -76,17 +79,20 @@ async def held_by(scene, process, *, within_s):
     return time.monotonic() - began
 
 
+async def counted(scene, path):
+    """How many objects each workflow has there."""
+    return Counter(found["metadata"]["labels"]["queue_id"] for found in (await scene.call("get", path))["items"])
+
+
 async def assert_nothing_doubled(scene, workflows):
-    jobs = (await scene.call("get", scene.jobs))["items"]
-    launched = Counter(job["metadata"]["labels"]["queue_id"] for job in jobs)
-    assert launched == dict.fromkeys(workflows, 1)
+    assert await counted(scene, scene.jobs) == dict.fromkeys(workflows, 1)
     assert scene.voices.said["started"] == len(workflows)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_another_goes_on_when_the_acting_one_ends(platform, tmp_path, told, number):
     scene = await platform(exit=0, run="4s")
-    async with second_manager(scene, tmp_path) as second:
+    async with second_manager(environment_of(scene.manager), tmp_path) as second:
         assert await holder(scene) == scene.manager.pid
         workflows = [await scene.submit() for _ in range(WORKFLOWS)]
         await asyncio.sleep(1)
@@ -107,7 +113,7 @@ async def test_another_goes_on_when_the_acting_one_ends(platform, tmp_path, told
 @pytest.mark.timeout(240)
 async def test_one_that_was_frozen_for_a_minute_does_nothing_more(platform, tmp_path):
     scene = await platform(exit=0, run="20s")
-    async with second_manager(scene, tmp_path) as second:
+    async with second_manager(environment_of(scene.manager), tmp_path) as second:
         workflows = [await scene.submit() for _ in range(WORKFLOWS // 2)]
         # in the middle of its work: some Jobs are there, some are about to be created
         await until(lambda: has_jobs(scene), "its first Job is there", timeout_s=20)
@@ -123,6 +129,36 @@ async def test_one_that_was_frozen_for_a_minute_does_nothing_more(platform, tmp_
         await assert_nothing_doubled(scene, workflows)
         assert await holder(scene) == second.process.pid
         assert '"lease_lost"' in scene.log.read_text()
+
+
+@pytest.mark.parametrize("server", ["apiserver", "etcd"])
+async def test_one_that_is_killed_together_with_a_server_of_the_cluster_leaves_nothing_undone_and_nothing_doubled(
+    platform, own_control_plane, tmp_path, told, server
+):
+    scene = await platform(exit=0, run="6s")
+    environment, process = environment_of(scene.manager), getattr(own_control_plane, server)
+    workflows = [await scene.submit() for _ in range(WORKFLOWS)]
+    # in the middle of its work: some Jobs are there, some are about to be created
+    await until(lambda: has_jobs(scene), "its first Job is there", timeout_s=20)
+    scene.manager.kill()
+    process.kill()
+    began = time.monotonic()
+    starting = asyncio.create_task(asyncio.to_thread(start_again, own_control_plane))
+    async with second_manager(environment, tmp_path) as second:
+        await starting
+        async with httpx.AsyncClient(base_url=address(second), timeout=15.0) as scene.api:
+            for queue_id in workflows:
+                ended = await scene.ends(queue_id, within_s=60)
+                assert [(step["launch"], step["restarts"]) for step in ended["steps"]] == [(1, 0)]
+        told(f"queue-manager and {server} SIGKILL at once", began, f"{WORKFLOWS} workflows finished")
+        # A Job's own controller that lost the answer to its create of a pod makes another one and takes it back.
+        for path in (scene.jobs, f"{scene.core}/pods"):
+            assert await counted(scene, path) == dict.fromkeys(workflows, 1)
+
+
+def start_again(cluster):
+    cluster.start()
+    cluster.wait_ready()
 
 
 async def has_jobs(scene):

@@ -1,6 +1,5 @@
 """Sidecars and last words with a real kubelet: what it writes into a pod's status, and what the Job makes of it."""
 
-import asyncio
 import copy
 
 import pytest
@@ -8,28 +7,26 @@ import pytest
 from queue_manager.launcher.kubernetes.manifest import job_manifest
 from queue_manager.launcher.kubernetes.settings import KubernetesSettings
 
-IMAGE = "streamforge/dummy-service:0.1.0"
 WITHIN_S = 40.0
 # of one stream: two of them reach the log in any order
 LOUD = "import sys; print('one', file=sys.stderr); print(file=sys.stderr); sys.exit('the second and last')"
 
 
 @pytest.fixture
-async def stage(node_cluster, make_stage):
-    namespace = await asyncio.to_thread(node_cluster.new_namespace)
-    async with make_stage(node_cluster, namespace) as stage:
-        yield stage
-    await asyncio.to_thread(node_cluster.remove_namespace, namespace)
+def stage(node_stage):
+    """Its pods are real."""
+    return node_stage
 
 
-def spec(stage, code):
-    return stage.spec(image=IMAGE, command=("python", "-c", code))
+def program(stage, code):
+    # a sidecar that does not listen is killed soon
+    return stage.program(code, grace_s=1.0)
 
 
 async def beside_a_sidecar(stage, code):
     """A Job whose pods got a container from somebody who knows nothing of native sidecars."""
     settings = KubernetesSettings(namespace=stage.namespace, config_map="", secret="")
-    job = job_manifest(spec(stage, code), settings)
+    job = job_manifest(program(stage, code), settings)
     containers = job["spec"]["template"]["spec"]["containers"]
     proxy = copy.deepcopy(containers[0]) | {
         "name": "proxy",
@@ -40,7 +37,7 @@ async def beside_a_sidecar(stage, code):
 
 
 async def test_the_last_lines_of_the_log_are_told_with_the_failure(stage):
-    await stage.create(spec(stage, LOUD))
+    await stage.create(program(stage, LOUD))
     failed = await stage.until(lambda s: s.condition == "failed", within_s=WITHIN_S)
     assert failed.ordinals[0].last_exit == 1
     assert failed.ordinals[0].last_lines == ("one", "the second and last")

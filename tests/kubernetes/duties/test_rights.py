@@ -146,9 +146,10 @@ async def test_a_token_that_is_replaced_holds_up_neither_watch_nor_calls(stage, 
     monkeypatch.setattr(follow, "WATCH_S", 2)
     await grant(stage, "robot")
     await log_in("robot")
-    launcher, robot = stage.launcher(), type(stage)(stage.cluster, stage.namespace)
+    robot = type(stage)(stage.cluster, stage.namespace, stage.patience)
+    launcher = robot.launchers[0]
     await until_answered(stage, launcher.list)
-    async with robot.following(launcher):
+    async with robot.watching():
         await launcher.create(stage.spec())
         await robot.until(lambda s: s.live == 1)
         first = launcher._api._login

@@ -1,27 +1,46 @@
 """Logs of pods that are gone come out of the archive; on nodes that kwok plays, which give no logs."""
 
-import asyncio
 import time
 
 import pytest
 import structlog
 
 from queue_manager.launcher.interface import LauncherUnavailable
+from queue_manager.launcher.kubernetes.archive import Archive, Kept
 from queue_manager.launcher.kubernetes.keeper import READY_S
+from queue_manager.launcher.kubernetes.settings import KubernetesSettings
+from queue_manager.launcher.kubernetes.spool import Spool
 from streamforge_local.kubernetes.kubeconfig import write_kubeconfig
 
-SEEN_WITHIN_S = 15.0
 BEGAN = 1_790_000_000.0
+"""When the first of the pods was made that are played in the archive."""
 
 
 @pytest.fixture
-async def kept(scene):
+async def stage(control_plane, make_stage):
+    """Nobody watches there: what is in the archive is what the test has put there."""
+    async with make_stage(control_plane) as stage:
+        yield stage
+
+
+async def keep(uid, *lines, ordinal=0, life=0, job="job-a"):
+    """A log in the archive, of a pod that was made so many seconds after the first; (second, text) each."""
+    with Spool(100_000) as spool:
+        for second, text in lines:
+            await spool.add(BEGAN + second, text)
+        with await spool.packed({"step": "load", "launch": "2"}) as packed:
+            kept = Kept(job=job, created_at=BEGAN + life, ordinal=ordinal, uid=uid)
+            await Archive(KubernetesSettings()).put(kept, packed)
+
+
+@pytest.fixture
+async def kept(stage):
     """Two lives of one ordinal, one of another; of a Job that is gone."""
-    await scene.keep("u2", (20, "c"), (21, "d"), life=20)
-    await scene.keep("u1", (1, "a"), (2.5, "b"), life=0)
-    await scene.keep("u3", (3, "x"), ordinal=1)
-    await scene.keep("u4", (3, "another Job's"), job="job-ab")
-    return scene
+    await keep("u2", (20, "c"), (21, "d"), life=20)
+    await keep("u1", (1, "a"), (2.5, "b"), life=0)
+    await keep("u3", (3, "x"), ordinal=1)
+    await keep("u4", (3, "another Job's"), job="job-ab")
+    return stage
 
 
 @pytest.mark.parametrize("follow", [False, True])
@@ -57,20 +76,20 @@ async def test_a_part_of_it_can_be_asked_for(kept, wanted, texts, follow):
     assert sorted(text for _, text in lines) == sorted(texts)
 
 
-async def test_a_job_of_which_nothing_was_kept_has_no_lines(scene):
-    assert await scene.lines("nothing", follow=True) == []
+async def test_a_job_of_which_nothing_was_kept_has_no_lines(stage):
+    assert await stage.lines("nothing", follow=True) == []
 
 
-async def test_an_archive_that_is_away_hides_nothing_and_is_told(scene):
-    scene.folder.touch()
+async def test_an_archive_that_is_away_hides_nothing_and_is_told(stage, log_archive):
+    log_archive.touch()
     with structlog.testing.capture_logs() as told:
-        assert await scene.lines() == []
-        assert await scene.lines() == []
+        assert await stage.lines() == []
+        assert await stage.lines() == []
     assert [event["event"] for event in told] == ["log_archive_away"]
 
 
-async def test_a_kept_log_that_is_broken_ends_where_it_breaks(kept):
-    (path,) = (kept.folder / "job-a").glob("*u1*")
+async def test_a_kept_log_that_is_broken_ends_where_it_breaks(kept, log_archive):
+    (path,) = (log_archive / "job-a").glob("*u1*")
     path.write_bytes(path.read_bytes()[:-8])
     with structlog.testing.capture_logs() as told:
         lines = await kept.lines(ordinal=0)
@@ -78,61 +97,59 @@ async def test_a_kept_log_that_is_broken_ends_where_it_breaks(kept):
     assert [event["event"] for event in told] == ["kept_log_unreadable"]
 
 
-async def _ended(scene):
+async def _ended(stage):
     """A Job that has run on a node that gives no logs; its pod."""
-    await scene.launcher(exit=0).create(scene.spec())
-    await scene.until(lambda status: status.condition == "complete" and status.live == 0)
-    pods = await scene.call("get", f"/api/v1/namespaces/{scene.namespace}/pods")
-    return pods["items"][0]["metadata"]
+    await stage.create(exit=0)
+    assert (await stage.ended()).condition == "complete"
+    return (await stage.pods())[0]["metadata"]
 
 
-async def test_a_log_that_a_node_does_not_give_is_an_error_until_it_was_kept(scene, own_control_plane):
-    async with scene.watching(scene.launchers[0]):
-        pod = await _ended(scene)
+async def test_a_log_that_a_node_does_not_give_is_an_error_until_it_was_kept(stage, own_control_plane):
+    async with stage.watching():
+        pod = await _ended(stage)
     with pytest.raises(LauncherUnavailable) as told:
-        await scene.lines()
+        await stage.lines()
     assert told.value.code == "launcher-unreachable"
-    await scene.keep(pod["uid"], (1, "kept"))
-    assert await scene.lines() == [(0, "kept")]
-    assert await scene.lines(tail=5) == [(0, "kept")]
-    assert await scene.lines(follow=True) == [(0, "kept")]
+    await keep(pod["uid"], (1, "kept"))
+    assert await stage.lines() == [(0, "kept")]
+    assert await stage.lines(tail=5) == [(0, "kept")]
+    assert await stage.lines(follow=True) == [(0, "kept")]
 
 
-async def test_logs_that_cannot_be_kept_are_told_and_hold_nothing_up(scene, own_control_plane):
+async def test_logs_that_cannot_be_kept_are_told_and_hold_nothing_up(stage, own_control_plane, log_archive):
     with structlog.testing.capture_logs() as told:
-        async with scene.watching(scene.launchers[0]):
-            await _ended(scene)
-            await scene.launcher().create(scene.spec("job-b"))
-            await scene.until(lambda status: status.live == 1 and status.ordinals[0].phase == "running", "job-b")
+        async with stage.watching():
+            await _ended(stage)
+            await stage.create(stage.spec("job-b"))
+            await stage.runs("job-b")
             for name in ("job-a", "job-b"):
                 began = time.monotonic()
-                await scene.launchers[0].delete(name)
+                await stage.launchers[0].delete(name)
                 assert time.monotonic() - began < READY_S / 2
-            async with asyncio.timeout(SEEN_WITHIN_S):
-                while scene.seen["job-a"] or scene.seen["job-b"]:
-                    await asyncio.sleep(0.02)
+            await stage.until_gone("job-a")
+            await stage.until_gone("job-b")
     first = next(event for event in told if event["event"] == "log_not_kept")
     assert first["job"] == "job-a"
     assert first["again_s"] > 0
-    assert list(scene.folder.glob("*")) == []
+    assert list(log_archive.glob("*")) == []
 
 
-async def test_without_the_right_to_read_logs_that_is_said(scene, own_control_plane, monkeypatch, tmp_path):
-    async with scene.watching(scene.launchers[0]):
-        await _ended(scene)
-    access = own_control_plane.service_account(scene.namespace, "reader")
-    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{scene.namespace}"
+async def test_without_the_right_to_read_logs_that_is_said(stage, own_control_plane, monkeypatch, tmp_path):
+    async with stage.watching():
+        await _ended(stage)
+    access = own_control_plane.service_account(stage.namespace, "reader")
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{stage.namespace}"
     rules = [
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     ]
-    await scene.call("post", f"{rbac}/roles", {"metadata": {"name": "reader"}, "rules": rules})
+    await stage.call("post", f"{rbac}/roles", {"metadata": {"name": "reader"}, "rules": rules})
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"}
-    subject = {"kind": "ServiceAccount", "name": "reader", "namespace": scene.namespace}
+    subject = {"kind": "ServiceAccount", "name": "reader", "namespace": stage.namespace}
     binding = {"metadata": {"name": "reader"}, "roleRef": role, "subjects": [subject]}
-    await scene.call("post", f"{rbac}/rolebindings", binding)
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", access, namespace=scene.namespace)))
-    reader = scene.launcher()
+    await stage.call("post", f"{rbac}/rolebindings", binding)
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", access, namespace=stage.namespace)))
+    reader = stage.launcher()
     with pytest.raises(LauncherUnavailable, match="pods/log") as told:
         _ = [line async for line in reader.logs("job-a")]
     assert told.value.code == "not-authorized"

@@ -1,39 +1,17 @@
 """The words of the interface."""
 
-from pydantic import SecretStr
-
-from queue_manager.launcher import JobExists, JobSpec, JobStatus, Launcher
+from queue_manager.launcher import JobExists, JobStatus, Launcher
 from queue_manager.launcher.interface import LABELS
 from queue_manager.launcher.memory import MemoryLauncher
 from queue_manager.launcher.process import ProcessLauncher
 
 
-def a_spec(**more):
-    values = {
-        "name": "job-loader-btcusdt-abc123",
-        "queue_id": "wf-btcusdt-abc123",
-        "step": "loader",
-        "target": "loader-candles",
-        "launch": 2,
-        "installation": "i1",
-        "decision_id": "d1",
-        "command": ("python", "-m", "loader_candles"),
-        "image": "loader-candles@sha256:0",
-        "env": {"A": "1"},
-        "secret_env": {"KAFKA_PASSWORD": SecretStr("hunter2")},
-        "replicas": 1,
-        "backoff_limit": 2,
-        "grace_s": 30.0,
-    }
-    return JobSpec(**(values | more))
+def test_a_spec_shows_no_secret(spec):
+    assert "hunter2" not in repr(spec)
 
 
-def test_a_spec_shows_no_secret():
-    assert "hunter2" not in repr(a_spec())
-
-
-def test_the_labels_name_the_launch():
-    assert a_spec().labels == {
+def test_the_labels_name_the_launch(spec):
+    assert spec.labels == {
         "queue_id": "wf-btcusdt-abc123",
         "step": "loader",
         "target": "loader-candles",
@@ -41,7 +19,7 @@ def test_the_labels_name_the_launch():
         "installation": "i1",
         "decision_id": "d1",
     }
-    assert set(a_spec().labels) == set(LABELS)
+    assert set(spec.labels) == set(LABELS)
 
 
 def test_a_taken_name_says_by_which_decision():
