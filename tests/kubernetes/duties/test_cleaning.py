@@ -218,6 +218,15 @@ async def test_what_keeps_a_pod_is_told_with_the_clusters_warnings(stage):
     assert status.warnings[0].startswith("FailedScheduling: ")
 
 
+async def test_a_warning_that_is_written_after_what_it_explains_is_told_too(stage, own_control_plane):
+    await stage.create(pending="ImagePullBackOff", message="no such tag")
+    await stage.until(lambda s: s.reason == "image-pull")
+    (pod,) = await stage.pods()
+    await warn(stage, pod, "Failed", "no such tag")
+    status = await stage.until(lambda s: s.warnings, within_s=10)
+    assert (status.reason, status.warnings) == ("image-pull", ("Failed: no such tag",))
+
+
 async def test_a_missing_service_account_refuses_the_pod(stage):
     await stage.create(settings={"service_account": "nobody"})
     status = await stage.until(lambda s: s.reason is not None)

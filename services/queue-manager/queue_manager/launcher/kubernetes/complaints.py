@@ -15,8 +15,9 @@ from queue_manager.launcher.kubernetes.api import ClusterApi, ClusterAway, Clust
 from queue_manager.launcher.kubernetes.objects import Job, Pod, Told
 from queue_manager.launcher.kubernetes.view import View
 
-PODLESS_EVERY_S = 3.0
-"""How often Jobs that have no pod are looked for: the Job controller tells why as an event."""
+LOOK_S = 3.0
+"""How often Jobs that have no pod are looked for: the Job controller tells why as an event. After so long it is asked
+once more about what waits, if nothing was said: an event may be written after what it explains."""
 WITHIN_S = 2.0
 """How long the news of a failure is kept back for what was said of it."""
 AT_ONCE = 16
@@ -36,17 +37,20 @@ class Complaints:
         self._events = f"/api/v1/namespaces/{api.namespace}/events"
         self._asked: dict[str, str] = {}
         """Name of a Job -> the reason for which it was asked about."""
+        self._unanswered: dict[str, float] = {}
+        """Name of a Job that waits and of which nothing was said -> when it was asked (the loop's time)."""
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._is_told = False
 
     async def run(self) -> None:
-        """Until cancelled: why Jobs have no pod."""
+        """Until cancelled: why Jobs have no pod, and what was said late."""
         known: set[str] = set()
         while True:
-            await asyncio.sleep(PODLESS_EVERY_S)
+            await asyncio.sleep(LOOK_S)
             for name in self._asked.keys() - self._view.jobs.keys():
                 del self._asked[name]
             known = await self.look(known)
+            await self._ask_again()
 
     async def look(self, known: Set[str]) -> set[str]:
         """Ask about Jobs that have no pod and are ``known`` to have had none before; the uids of all that have none."""
@@ -68,6 +72,8 @@ class Complaints:
             if status is not None and (why := _why(status)) and self._asked.get(name) != why:
                 self._asked[name] = why
                 due.append(self._view.jobs[name])
+                if status.condition is None:
+                    self._unanswered[name] = asyncio.get_running_loop().time()
         if not due:
             return
         try:
@@ -76,6 +82,14 @@ class Complaints:
         except TimeoutError:
             _log.warning("events_late", jobs=len(due), within_s=WITHIN_S)
 
+    async def _ask_again(self) -> None:
+        before = asyncio.get_running_loop().time() - LOOK_S
+        for name in [name for name, at in self._unanswered.items() if at <= before]:
+            self._unanswered.pop(name, None)
+            if (job := self._view.jobs.get(name)) is not None:
+                await self._ask(job)
+                self._view.touch(name)
+
     async def _ask(self, job: Job) -> None:
         known = (self._view.past, self._view.pods)
         pods = sorted((pod for of in known for pod in of.get(job.name, {}).values()), key=_age)
@@ -83,6 +97,7 @@ class Complaints:
         words = _words([event for events in answers for event in events])
         if words and job.name in self._view.jobs:
             self._view.warnings[job.name] = words
+            self._unanswered.pop(job.name, None)
 
     async def _ask_podless(self, waiting: Mapping[str, Job]) -> None:
         """All with one list: whatever is selected, the server reads every event of the namespace for it."""
