@@ -56,7 +56,7 @@ class OrphanKeeper:
         present = self._jobs.queue_ids()
         self._known &= present
         unknown = sorted(present - self._known)[:AT_ONCE]
-        there = {document.queue_id for document in (await self._store.get_many(unknown) if unknown else ())}
+        there = await self._store.known(unknown) if unknown else set()
         lost = set(unknown) - there
         self._known |= there
         found = {name: queue_id for queue_id in lost for name in self._jobs.of(queue_id)}

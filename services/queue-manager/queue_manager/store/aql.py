@@ -64,6 +64,12 @@ FOR w IN workflows
     RETURN w
 """
 
+KNOWN: Final = """
+FOR w IN workflows
+    FILTER w._key IN @queue_ids
+    RETURN w._key
+"""
+
 BY_REQUEST: Final = """
 FOR w IN workflows
     FILTER w.idempotency_key == @idempotency_key

@@ -78,6 +78,10 @@ class ArangoStore:
         found = await self._client.query(aql.BY_IDS, {"queue_ids": list(queue_ids)})
         return [WorkflowDocument.from_store(stored) for stored in found]
 
+    async def known(self, queue_ids: Sequence[str]) -> set[str]:
+        """See WorkflowStore."""
+        return set(await self._client.query(aql.KNOWN, {"queue_ids": list(queue_ids)}))
+
     async def find_request(self, idempotency_key: str) -> WorkflowDocument | None:
         """See WorkflowStore."""
         found = await self._client.query(aql.BY_REQUEST, {"idempotency_key": idempotency_key})

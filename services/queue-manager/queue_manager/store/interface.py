@@ -118,6 +118,10 @@ class WorkflowStore(Protocol):
         """Those of the workflows that there are, in any order, with one request."""
         ...
 
+    async def known(self, queue_ids: Sequence[str]) -> set[str]:
+        """Which of these workflows there are; no document is read for it."""
+        ...
+
     async def find_request(self, idempotency_key: str) -> WorkflowDocument | None:
         """The workflow that was made with an idempotency key."""
         ...

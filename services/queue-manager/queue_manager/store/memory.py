@@ -73,6 +73,11 @@ class MemoryStore:
         self._reach()
         return [WorkflowDocument.from_store(self._documents[name]) for name in queue_ids if name in self._documents]
 
+    async def known(self, queue_ids: Sequence[str]) -> set[str]:
+        """See WorkflowStore."""
+        self._reach()
+        return self._documents.keys() & set(queue_ids)
+
     async def find_request(self, idempotency_key: str) -> WorkflowDocument | None:
         """See WorkflowStore."""
         self._reach()

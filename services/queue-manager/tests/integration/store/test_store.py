@@ -70,6 +70,7 @@ async def test_many_are_read_at_once_and_those_that_are_not_there_are_left_out(s
     found = await store.get_many([made[2].queue_id, "wf-no-such", made[0].queue_id])
     assert sorted(found, key=lambda d: d.queue_id) == [made[0], made[2]]
     assert await store.get_many([]) == []
+    assert await store.known([made[2].queue_id, "wf-no-such", made[0].queue_id]) == {d.queue_id for d in found}
 
 
 async def test_an_id_is_taken_once_and_so_is_an_idempotency_key(store):
