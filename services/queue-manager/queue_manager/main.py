@@ -23,11 +23,8 @@ from queue_manager.api import ApiSettings, Parts, create_app
 from queue_manager.controller.broker import KafkaBroker
 from queue_manager.controller.controller import Controller, Limits
 from queue_manager.controller.launch import Platform
-from queue_manager.controller.ports import Counts, Ports
+from queue_manager.controller.ports import Counts, Election, Ports
 from queue_manager.launcher.interface import Launcher
-from queue_manager.launcher.kubernetes.launcher import KubernetesLauncher
-from queue_manager.launcher.kubernetes.patch import check_patch
-from queue_manager.launcher.kubernetes.settings import KubernetesSettings
 from queue_manager.launcher.process import ProcessLauncher
 from queue_manager.pinger import KafkaPinger
 from queue_manager.resolve import Limits as RequestLimits
@@ -86,7 +83,8 @@ async def serve(settings: QueueManagerSettings) -> int:
     listening = _bound(settings)
     health = Health(awaited=("store", "kafka", "launcher"))
     async with contextlib.AsyncExitStack() as stack:
-        launcher = await stack.enter_async_context(_closing(_launcher(settings)))
+        chosen, election = _launcher(settings)
+        launcher = await stack.enter_async_context(_closing(chosen))
         broker = await stack.enter_async_context(
             _closing(KafkaBroker(settings.kafka, control=settings.control_topic, events=settings.events_topic))
         )
@@ -103,8 +101,7 @@ async def serve(settings: QueueManagerSettings) -> int:
             platform=Platform.of(settings),
             clock=time.time,
             replication=settings.topic_replication,
-            # in a cluster as its own controllers do it, so that a person finds who acts with their tools
-            election=launcher.election() if isinstance(launcher, KubernetesLauncher) else None,
+            election=election,
             counts=Counts(skipped=skipped.inc, orphans=orphans.set),
         )
         limits = Limits(
@@ -221,17 +218,24 @@ def _missing(health: Health) -> dict[str, str]:
     return {name: condition["reason"] for name, condition in conditions.items() if not condition["ok"]}
 
 
-def _launcher(settings: QueueManagerSettings) -> Launcher:
-    """The launcher that the settings name; a further one is a further line here."""
+def _launcher(settings: QueueManagerSettings) -> tuple[Launcher, Election | None]:
+    """The launcher that the settings name, and where its platform agrees who acts; a further one is a line more."""
     if settings.launcher == "kubernetes":
+        # two megabytes that no laptop needs
+        from queue_manager.launcher.kubernetes.launcher import KubernetesLauncher  # noqa: PLC0415
+        from queue_manager.launcher.kubernetes.patch import check_patch  # noqa: PLC0415
+        from queue_manager.launcher.kubernetes.settings import KubernetesSettings  # noqa: PLC0415
+
         platform, cluster = Platform.of(settings), read_settings(KubernetesSettings)
         targets = read_targets(settings.targets_dirs).all()
         own = {secret.env for installed in targets.values() for secret in installed.target.secrets}
         reserved = own.union(platform.env, platform.secret_env)
         check_patch(cluster.pod_template_patch, targets=targets.keys(), reserved=reserved)
         # the values in it are the queue-manager's own: a worker gets them from the namespace's ConfigMap
-        return KubernetesLauncher(cluster, shared=frozenset(platform.env))
-    return ProcessLauncher(settings.node_socket)
+        launcher = KubernetesLauncher(cluster, shared=frozenset(platform.env))
+        # as the cluster's own controllers do it, so that a person finds who acts with their tools
+        return launcher, launcher.election()
+    return ProcessLauncher(settings.node_socket), None
 
 
 def _bound(settings: QueueManagerSettings) -> socket.socket:

@@ -21,6 +21,7 @@ STEADY_FACTOR = 2
 """A life longer than this many times the longest delay starts the delays over."""
 
 # Interned: a thousand finished Jobs have the same names and mostly the same values.
+Label = Annotated[str, AfterValidator(sys.intern)]
 EnvName = Annotated[str, Field(pattern=r"^[^=\x00]+$"), AfterValidator(sys.intern)]
 CText = Annotated[str, Field(pattern=r"^[^\x00]*$"), AfterValidator(sys.intern)]
 CSecret = Annotated[SecretStr, Field(max_length=131_072)]
@@ -32,7 +33,7 @@ class JobSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-    labels: dict[str, str] = {}
+    labels: dict[Label, Label] = {}
     command: Annotated[tuple[CText, ...], Field(min_length=1)]
     env: dict[EnvName, CText] = {}
     secret_env: dict[EnvName, CSecret] = {}
@@ -55,7 +56,7 @@ class RestartPolicy:
         return min(self.first_delay_s * 2.0 ** min(ends - 1, 30), self.longest_delay_s)
 
 
-@dataclass
+@dataclass(slots=True)
 class Ordinal:
     """One replica. Its first ten fields are what clients see."""
 

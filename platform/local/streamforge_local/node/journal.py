@@ -76,6 +76,7 @@ class Journal:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA secure_delete = ON")
+        self._db.execute("PRAGMA cache_size = -256")  # KiB: rows are read at the start alone
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version not in (0, VERSION):
             raise sqlite3.DatabaseError(f"it was written by another version ({version}, this one is {VERSION})")

@@ -23,7 +23,7 @@ LABELS = ("queue_id", "step", "target", "launch", "installation", "decision_id")
 """Names of the labels that every Job carries; `JobSpec.labels` gives the values."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
     """What lies at ``mount`` in a worker's file system: a claim for storage or a ConfigMap, by its name."""
 
@@ -33,7 +33,7 @@ class Volume:
     read_only: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """One launch of one step, complete: nothing is looked up afterwards. Its repr shows no secret."""
 
@@ -73,7 +73,7 @@ class JobSpec:
         return {name: str(getattr(self, name)) for name in LABELS}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrdinalStatus:
     """One replica of a Job. Times are epoch seconds."""
 
@@ -95,7 +95,7 @@ class OrdinalStatus:
     """The last lines of its output before its latest end, if that was a fault: at most ten and 2 KiB."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
     """What the platform says about one Job.
 
@@ -121,7 +121,7 @@ class JobStatus:
     """What the platform complained of while it failed or waited, at most ten `Reason: message`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
     """A Job is now as `status` says; without one it is gone. `synced` marks the end of a full list and names no Job."""
 
@@ -130,7 +130,7 @@ class JobEvent:
     synced: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
     """One line of one ordinal's output, without its line end. `ts` is in epoch seconds."""
 

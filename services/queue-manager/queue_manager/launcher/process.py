@@ -4,6 +4,7 @@ One connection per call, so that nothing is left of a call that failed. It start
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -193,7 +194,9 @@ def _status(found: dict[str, Any]) -> JobStatus:
         ) from error
     said = [last_lines(ordinal.get("last_output", "")) for ordinal in found["ordinals"]]
     ordinals = (replace(ordinal, last_lines=lines) for ordinal, lines in zip(status.ordinals, said, strict=True))
-    return replace(status, ordinals=tuple(ordinals))
+    # of thousands of Jobs most labels are the same
+    labels = {sys.intern(name): sys.intern(value) for name, value in status.labels.items()}
+    return replace(status, ordinals=tuple(ordinals), labels=labels)
 
 
 def _event(item: dict[str, Any]) -> JobEvent:

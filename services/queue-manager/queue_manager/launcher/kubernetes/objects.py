@@ -3,6 +3,7 @@
 The fields are those of the API reference (batch/v1 Job, v1 Pod).
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -100,7 +101,7 @@ def job_of(raw: Json) -> Job:
     return Job(
         name=meta["name"],
         uid=meta["uid"],
-        labels={name: value for name, value in meta.get("labels", {}).items() if name in LABELS},
+        labels={name: sys.intern(value) for name, value in meta.get("labels", {}).items() if name in LABELS},
         container=pod["containers"][0]["name"],
         replicas=replicas,
         grace_s=float(pod.get("terminationGracePeriodSeconds") or 30),

@@ -91,10 +91,14 @@ class View:
 class Jobs:
     """What the watch on Jobs tells."""
 
-    read = staticmethod(job_of)
-
     def __init__(self, view: View) -> None:
         self._view = view
+
+    def read(self, raw: dict[str, Any]) -> Job:
+        """See Listener; one that is as it was known is not held twice while a list of thousands is read."""
+        job = job_of(raw)
+        known = self._view.jobs.get(job.name)
+        return known if known == job else job
 
     def listed(self, objects: Sequence[Job], *, but: Set[str] = frozenset()) -> None:
         """See Listener."""
@@ -123,10 +127,14 @@ class Jobs:
 class Pods:
     """What the watch on pods tells."""
 
-    read = staticmethod(pod_of)
-
     def __init__(self, view: View) -> None:
         self._view = view
+
+    def read(self, raw: dict[str, Any]) -> Pod:
+        """See Listener; as that of Jobs."""
+        pod = pod_of(raw)
+        known = self._view.pods.get(pod.job, {}).get(pod.name)
+        return known if known == pod else pod
 
     def listed(self, objects: Sequence[Pod], *, but: Set[str] = frozenset()) -> None:
         """See Listener."""

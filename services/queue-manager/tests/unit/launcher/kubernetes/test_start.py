@@ -5,6 +5,7 @@ import json
 import pytest
 
 from queue_manager.launcher.kubernetes.launcher import KubernetesLauncher
+from queue_manager.launcher.kubernetes.lease import LeaseElection
 from queue_manager.main import _launcher
 from queue_manager.settings import QueueManagerSettings
 from streamforge_utils.errors import ConfigurationError
@@ -39,7 +40,9 @@ def patched(monkeypatch, container):
 
 def test_a_patch_for_a_target_is_taken(settings, monkeypatch):
     patched(monkeypatch, {"name": "loader", "env": [{"name": "TZ", "value": "UTC"}]})
-    assert isinstance(_launcher(settings), KubernetesLauncher)
+    launcher, election = _launcher(settings)
+    assert isinstance(launcher, KubernetesLauncher)
+    assert isinstance(election, LeaseElection)
 
 
 def test_a_patch_for_a_container_that_is_no_target_is_refused(settings, monkeypatch):
