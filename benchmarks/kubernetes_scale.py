@@ -1,6 +1,6 @@
 """``python -m benchmarks.kubernetes_scale``: waves of Jobs on simulated nodes through one queue-manager, one table.
 
-Nothing else should run meanwhile; 5,000 Jobs a wave take a quarter of an hour on two cores.
+Nothing else should run meanwhile; 5,000 Jobs a wave take a quarter of an hour on two cores, all of it an hour.
 """
 
 import argparse
@@ -65,6 +65,14 @@ class Wave:
     cpu_s: float = 0.0
     """Its processor time."""
 
+    @property
+    def summary(self) -> str:
+        """All of it in a line."""
+        return (
+            f"{self.seconds:.0f} s, peak {self.peak / 1e6:.0f} MB, processor {self.cpu_s:.0f} s, "
+            f"longest lag {max(self.lags):.2f} s, submits p99 {percentile(self.submits, 0.99) * 1000:.0f} ms"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Return:
@@ -112,6 +120,7 @@ async def _measure(scene: Scene, load: Load, plan: Plan) -> list[Figure]:
         for number in range(1, load.waves + 1):
             async with _told(f"wave {number}", scene, crowd):
                 waves.append(await _wave(scene, crowd, load))
+            sys.stderr.write(f"wave {number}: {waves[-1].summary}\n")  # an interrupted run is not for nothing
             await asyncio.to_thread(scene.clear)
         if plan.with_restart:
             async with _told("restart", scene, crowd):
