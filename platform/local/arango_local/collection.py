@@ -17,6 +17,8 @@ from arango_local.indexes import Index
 
 DOCUMENTS: Final = 2
 EDGES: Final = 3
+HEAD: Final = ("_key", "_id", "_rev")
+"""The attributes that are not in `doc`."""
 
 Row: TypeAlias = tuple[str, str, bytes]
 
@@ -44,10 +46,14 @@ class Collection:
         """Returns the SQL that makes the table."""
         return f"CREATE TABLE {self.table}(key TEXT PRIMARY KEY NOT NULL, rev TEXT NOT NULL, doc BLOB NOT NULL)"
 
+    def head(self, row: Row) -> dict[str, Any]:
+        """Returns the attributes `HEAD` of a row."""
+        key, rev, _ = row
+        return {"_key": key, "_id": self.prefix + key, "_rev": rev}
+
     def document(self, row: Row) -> dict[str, Any]:
         """Returns a row as clients see it, parsed."""
-        key, rev, doc = row
-        return {"_key": key, "_id": self.prefix + key, "_rev": rev, **orjson.loads(doc)}
+        return {**self.head(row), **orjson.loads(row[2])}
 
     def json(self, row: Row) -> bytes:
         """Returns a row as clients see it, without parsing it; names, keys and revisions need no escapes."""

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
-from arango_local.collection import EDGES, Collection
+from arango_local.collection import EDGES, HEAD, Collection
 from arango_local.errors import (
     CONFLICT,
     DOCUMENT_KEY_BAD,
@@ -38,7 +38,6 @@ Mode: TypeAlias = Literal["conflict", "ignore", "update", "replace"]
 Outcome: TypeAlias = "dict[str, Any] | ArangoError"
 
 KEY: Final = re.compile(r"[a-zA-Z0-9_\-.@()+,=;$!*'%:]{1,254}")
-_SYSTEM: Final = ("_key", "_id", "_rev")
 _EDGE_END: Final = re.compile(r"[^/]+/[^/]+")
 
 
@@ -144,7 +143,7 @@ class Batch:
         tick = self._clock.take(len(keys))
         rows = []
         for key, document in zip(keys, documents, strict=True):
-            for name in _SYSTEM:
+            for name in HEAD:
                 document.pop(name, None)
             rows.append((key, revision(tick), dump(document)))
             tick += 1
@@ -240,7 +239,7 @@ class Batch:
         if self._unique:
             self._check_unique(key, document)
         # Last, so that the input of a refused document can still be shown whole.
-        for name in _SYSTEM:
+        for name in HEAD:
             document.pop(name, None)
         new = _Stored(revision(tick), dump(document), document)
         self._change(key, new)

@@ -37,9 +37,10 @@ from arango_local.aql.syntax import (
     Variable,
     conjuncts,
     mentions,
+    reads_only,
 )
 from arango_local.aql.translation import Translator
-from arango_local.collection import Collection
+from arango_local.collection import HEAD, Collection
 from arango_local.errors import QUERY_INVALID_AGGREGATE, QUERY_VARIABLE_REDECLARED, ArangoError
 
 _AGGREGATES: Final = frozenset(
@@ -166,7 +167,9 @@ class _Block:
         statements = self._rest[1:] if self._rest and isinstance(self._rest[0], Limit) else self._rest
         if self._is_top and statements == (Return(Variable(variable), distinct=False),):
             return f"X.fragments({table}, {rows})"
-        # Rows that are only counted need not be parsed.
+        if reads_only(self._rest, variable, HEAD):
+            return f"X.heads({table}, {rows})"
+        # Rows that are only counted need not be parsed either.
         return f"X.documents({table}, {rows})" if mentions(self._rest, variable) else rows
 
     def _filter(self, statement: Filter) -> None:

@@ -155,6 +155,11 @@ class Execution:
         return map(collection.document, rows)
 
     @staticmethod
+    def heads(collection: Collection, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+        """Yields the system attributes of rows, which need no parsing."""
+        return map(collection.head, rows)
+
+    @staticmethod
     def fragments(collection: Collection, rows: Iterable[Row]) -> Iterator[orjson.Fragment]:
         """Yields rows as JSON that goes out as it is."""
         return (orjson.Fragment(collection.json(row)) for row in rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
@@ -253,11 +253,18 @@ def nodes(tree: Any) -> Iterator[Any]:
 
 def mentions(tree: Any, name: str) -> bool:
     """Says whether a variable of that name occurs, also as one that a COLLECT .. INTO takes along."""
-    return any(
-        (isinstance(node, Variable) and node.name == name)
-        or (isinstance(node, Collect) and node.into is not None and node.projection is None)
-        for node in nodes(tree)
-    )
+    return any((isinstance(node, Variable) and node.name == name) or _takes_all_along(node) for node in nodes(tree))
+
+
+def _takes_all_along(node: Any) -> bool:
+    return isinstance(node, Collect) and node.into is not None and node.projection is None
+
+
+def reads_only(tree: Any, name: str, attributes: Collection[str]) -> bool:
+    """Says whether nothing of that variable occurs but some of these attributes."""
+    wanted = tuple(Attribute(Variable(name), Constant(each)) for each in attributes)
+    uses = sum(node == Variable(name) for node in nodes(tree))
+    return 0 < uses == sum(node in wanted for node in nodes(tree)) and not any(map(_takes_all_along, nodes(tree)))
 
 
 def conjuncts(condition: Expression) -> list[Expression]:

@@ -47,6 +47,18 @@ def test_an_expression(aql: Aql, expression: str, expected: Any) -> None:
     assert aql(f"RETURN {expression}") == [expected]
 
 
+def test_rows_of_which_only_system_attributes_are_read_are_as_whole_ones(aql: Aql) -> None:
+    whole = [[d["_key"], d["_id"], d["_rev"]] for d in aql("FOR d IN c RETURN d")]
+    assert aql("FOR d IN c RETURN [d._key, d._id, d._rev]") == whole
+    assert aql("FOR d IN c FILTER d.n > 9 RETURN d._key") == ["k10", "k11"]
+    assert aql("FOR d IN c FILTER d._key == 'k3' COLLECT k = d._key INTO g RETURN g[0].d.n") == [3]
+    assert aql("FOR d IN c FILTER d._key == 'k3' COLLECT k = d._key INTO g KEEP d RETURN g[0].d.n") == [3]
+    assert aql("FOR d IN c FILTER d._key == 'k3' LET whole = d RETURN [d._key, whole.n]") == [["k3", 3]]
+    assert aql("FOR d IN c FILTER d._key == 'k3' RETURN [d._key, d['n'], KEEP(d, 'n')]") == [["k3", 3, {"n": 3}]]
+    assert aql("FOR d IN c FILTER d._key == 'k3' RETURN d[CONCAT('', 'n')]") == [3]
+    assert aql("FOR d IN c FILTER d._key == 'k3' UPDATE d WITH {m: d._key} IN c RETURN [OLD.n, NEW.m]") == [[3, "k3"]]
+
+
 def test_collect_sorts_groups_and_counts_nothing_as_one_row(aql: Aql) -> None:
     assert aql("FOR d IN c COLLECT s = d.s WITH COUNT INTO n SORT null RETURN [s, n]") == [["a", 4], ["b", 4], ["c", 4]]
     assert aql("FOR d IN [] COLLECT WITH COUNT INTO n RETURN n") == [0]
