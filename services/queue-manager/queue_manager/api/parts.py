@@ -3,9 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated, Generic, Protocol, TypeVar
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
@@ -22,6 +22,8 @@ from queue_manager.templates import Templates
 from streamforge_utils.control.client import Pong
 from streamforge_utils.errors import NotConnected, TransientError
 from streamforge_utils.observability import Health
+
+Answer = TypeVar("Answer")
 
 
 class Pinger(Protocol):
@@ -136,30 +138,50 @@ def _there(queue_id: str, document: WorkflowDocument | None) -> WorkflowDocument
     return document
 
 
-class Backlog:
-    """How many workflows are in which state, for the metrics, and whether too many wait for one more to be accepted."""
+class Kept(Generic[Answer]):
+    """The answer to a costly question: kept for a second, and one caller asks at a time."""
 
     KEPT_S = 1.0
-    """For so long a full backlog, or a scrape, goes by the last count."""
-    ESTIMATED_S = 5.0
-    """For so long submits go by the last count and what was added since."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._counts: Mapping[str, int] = {}
-        self._counted_at = -math.inf
-        self._counting = asyncio.Lock()
-        self._pending = 0
+    def __init__(self, unknown: Answer, ask: Callable[[], Awaitable[Answer]]) -> None:
+        self.value = unknown
+        self._ask = ask
         self._asked_at = -math.inf
         self._asking = asyncio.Lock()
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was answered; infinite before the first answer."""
+        return time.monotonic() - self._asked_at
+
+    @property
+    def is_being_asked(self) -> bool:
+        """Whether the next answer is on its way."""
+        return self._asking.locked()
+
+    async def fresh(self) -> Answer:
+        """The answer, a second old at most."""
+        async with self._asking:
+            if self.age_s >= self.KEPT_S:
+                self.value = await self._ask()
+                self._asked_at = time.monotonic()
+        return self.value
+
+
+class Backlog:
+    """How many workflows are in which state, for the metrics, and whether too many wait for one more to be accepted."""
+
+    ESTIMATED_S = 5.0
+    """For so long submits go by the last figure and what was added since; a full backlog asks again each second."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._most = parts.settings.max_pending
+        self._counts = Kept[Mapping[str, int]]({}, lambda: parts.prepared_store().counts())
+        self._pending = Kept(0, lambda: parts.prepared_store().pending(self._most))
+
     async def counts(self) -> Mapping[str, int]:
         """State -> workflows, at most a second old."""
-        async with self._counting:
-            if time.monotonic() - self._counted_at >= self.KEPT_S:
-                self._counts = await self._parts.prepared_store().counts()
-                self._counted_at = time.monotonic()
-        return self._counts
+        return await self._counts.fresh()
 
     async def check(self) -> None:
         """Refuse when too much is waiting.
@@ -167,24 +189,17 @@ class Backlog:
         Raises:
             Problem: too many workflows are pending.
         """
-        most = self._parts.settings.max_pending
-        age = time.monotonic() - self._asked_at
-        is_due = age >= self.ESTIMATED_S and not self._asking.locked()  # one request asks, the others go on
-        if is_due or math.isinf(age) or self._pending >= most:
-            await self._ask(most)
-        if self._pending >= most:
+        pending, most = self._pending, self._most
+        is_due = pending.age_s >= self.ESTIMATED_S and not pending.is_being_asked  # one request asks, the others go on
+        if is_due or math.isinf(pending.age_s) or pending.value >= most:
+            await pending.fresh()
+        if pending.value >= most:
             detail = f"{most} workflows are waiting already (max_pending); try again when some have run"
             raise Problem("too-many", detail, headers={"Retry-After": "10"})
 
-    async def _ask(self, most: int) -> None:
-        async with self._asking:
-            if time.monotonic() - self._asked_at >= self.KEPT_S:
-                self._pending = await self._parts.prepared_store().pending(most)
-                self._asked_at = time.monotonic()
-
     def added(self) -> None:
         """One more is pending."""
-        self._pending += 1
+        self._pending.value += 1
 
 
 async def _parts(request: Request) -> Parts:  # a plain function would be called in a thread, for every request

@@ -6,6 +6,7 @@ import structlog
 
 from queue_manager import decisions
 from queue_manager.api.answers import WorkflowAnswer, WorkflowList
+from queue_manager.api.parts import ApiSettings, Backlog
 from queue_manager.model import StepEnd
 from streamforge_utils.errors import ConfigurationError
 
@@ -133,7 +134,8 @@ async def test_a_repeated_request_gets_its_workflow_although_its_target_is_gone(
 
 
 async def test_too_many_waiting_workflows_are_429_with_a_time_but_a_repeat_is_not(client, parts):
-    parts.settings = type(parts.settings)(max_pending=1)
+    parts.settings = ApiSettings(max_pending=1)
+    parts.backlog = Backlog(parts)
     headers = {"Idempotency-Key": "k-1"}
     first = await submit(client, headers=headers)
     answer = await client.post(URL, json=GOOD)
