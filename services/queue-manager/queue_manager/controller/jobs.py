@@ -1,5 +1,6 @@
 """The Jobs as the platform last told them, by workflow."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -87,11 +88,15 @@ class JobCache:
         Each is asked for, as the list may be older than the Job: only a Job that is not there after its creation was
         answered is gone.
         """
+        async with asyncio.TaskGroup() as asked:  # side by side: news wait meanwhile
+            for name in self._noted:
+                asked.create_task(self._drop_if_vanished(name))
+
+    async def _drop_if_vanished(self, name: str) -> None:
         with suppress(LauncherError, StreamForgeError):  # the next list asks again
-            for name in list(self._noted):
-                if await self._launcher.get(name) is None:
-                    self._noted.discard(name)
-                    self._drop(name)
+            if await self._launcher.get(name) is None:
+                self._noted.discard(name)
+                self._drop(name)
 
     def _drop(self, name: str) -> None:
         queue_id = self._queue_ids.pop(name, None)
