@@ -16,13 +16,6 @@ CANDLES = 14_400
 ODD = {"symbol": "BTCUSDT", "type": "api_candles_1m", "time_range": "2024-08-01:2024-08-02"}
 
 
-async def _half_way(live, queue_id, collection):
-    async def look():
-        return await live.count(collection) > CANDLES // 10
-
-    await until(look, "a tenth of the candles is stored")
-
-
 async def _pod(live, queue_id, step):
     for job in await live.jobs(queue_id):
         for pod in job["pods"] if job["labels"]["step"] == step else ():
@@ -38,15 +31,25 @@ async def _clean_run(live, made_file, request_of):
     return await live.documents("clean")
 
 
+async def _under_way(live, made_file, request_of, collection):
+    """A workflow of which a tenth of the candles is stored, and what it will have stored in the end."""
+    clean = await _clean_run(live, made_file, request_of)
+    body = request_of(made_file, template="candles-with-indicators", collection=collection, rate=4000)
+    queue_id = (await live.submit(body))["queue_id"]
+
+    async def look():
+        return await live.count(collection) > CANDLES // 10
+
+    await until(look, "a tenth of the candles is stored")
+    return queue_id, clean
+
+
 @pytest.mark.parametrize("victim", STEPS)
 async def test_an_evicted_worker_goes_on_elsewhere_and_each_candle_is_stored_once(
     live, told, made_file, request_of, victim
 ):
-    clean = await _clean_run(live, made_file, request_of)
     collection = f"evicted_{victim.replace('-', '_')}"
-    body = request_of(made_file, template="candles-with-indicators", collection=collection, rate=4000)
-    queue_id = (await live.submit(body))["queue_id"]
-    await _half_way(live, queue_id, collection)
+    queue_id, clean = await _under_way(live, made_file, request_of, collection)
     name = (await _pod(live, queue_id, victim))["metadata"]["name"]
     path = f"/api/v1/namespaces/{live.namespace}/pods/{name}/eviction"
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
@@ -61,10 +64,7 @@ async def test_an_evicted_worker_goes_on_elsewhere_and_each_candle_is_stored_onc
 
 
 async def test_a_queue_manager_killed_while_pods_run_launches_nothing_again(live, made_file, request_of):
-    clean = await _clean_run(live, made_file, request_of)
-    body = request_of(made_file, template="candles-with-indicators", collection="manager_killed", rate=4000)
-    queue_id = (await live.submit(body))["queue_id"]
-    await _half_way(live, queue_id, "manager_killed")
+    queue_id, clean = await _under_way(live, made_file, request_of, "manager_killed")
     jobs = {job["name"] for job in await live.jobs(queue_id)}
     os.kill(await live.pid("queue-manager"), signal.SIGKILL)
     workflow = await live.ended(queue_id)
@@ -89,11 +89,8 @@ def _processes(pod):
 async def test_a_worker_killed_together_with_the_queue_manager_stores_each_candle_once(
     live, told, made_file, request_of, victim
 ):
-    clean = await _clean_run(live, made_file, request_of)
     collection = f"both_killed_{victim.replace('-', '_')}"
-    body = request_of(made_file, template="candles-with-indicators", collection=collection, rate=4000)
-    queue_id = (await live.submit(body))["queue_id"]
-    await _half_way(live, queue_id, collection)
+    queue_id, clean = await _under_way(live, made_file, request_of, collection)
     jobs = {job["name"] for job in await live.jobs(queue_id)}
     worker = _processes(await _pod(live, queue_id, victim))
     assert worker
