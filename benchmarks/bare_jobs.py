@@ -1,7 +1,6 @@
 """The floor of a wave: the same Jobs, made by a bare program at the same pace, that nobody follows or speaks for."""
 
 import asyncio
-import contextlib
 import time
 from typing import Any
 
@@ -24,8 +23,18 @@ LONGEST_S = 900.0
 
 async def seconds(scene: Scene, count: int, *, rate: float, run_s: float) -> float:
     """From the first request to the end of the last Job; they are removed afterwards."""
-    job_ends = JobEnds(scene.cluster, scene.jobs, SELECTOR)
-    job_ends.start()
+    with JobEnds(scene, SELECTOR) as job_ends:
+        began = time.perf_counter()
+        await _create(scene, count, rate=rate, run_s=run_s)
+        async with asyncio.timeout(LONGEST_S):
+            while len(job_ends.ends) < count:
+                job_ends.check()
+                await asyncio.sleep(0.1)
+    await asyncio.to_thread(scene.clear, SELECTOR)
+    return job_ends.ends[-1][1] - began
+
+
+async def _create(scene: Scene, count: int, *, rate: float, run_s: float) -> None:
     began = time.perf_counter()
     turns = ((began + number / rate, _manifest(scene.namespace, number, run_s)) for number in range(count))
     access = scene.cluster.access
@@ -41,13 +50,6 @@ async def seconds(scene: Scene, count: int, *, rate: float, run_s: float) -> flo
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(CALLERS, count)):
                 tasks.create_task(create())
-    with contextlib.closing(job_ends):
-        async with asyncio.timeout(LONGEST_S):
-            while len(job_ends.ends) < count:
-                job_ends.check()
-                await asyncio.sleep(0.1)
-    await asyncio.to_thread(scene.clear, SELECTOR)
-    return job_ends.ends[-1][1] - began
 
 
 def _manifest(namespace: str, number: int, run_s: float) -> dict[str, Any]:

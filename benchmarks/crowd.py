@@ -33,8 +33,8 @@ _FINISHED = re.compile(rb'^streamforge_workflows\{state="finished"\} ([0-9.e+]+)
 class Crowd:
     """The load's side of one queue-manager."""
 
-    def __init__(self, scene: Scene, job_ends: JobEnds) -> None:
-        self._scene, self._job_ends = scene, job_ends
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
         self.ended: dict[str, str] = {}
         """Every workflow that has ended, by ``queue_id``: its state."""
 
@@ -87,20 +87,19 @@ class Crowd:
             if self.ended.get(queue_id, "finished") != "finished":
                 raise RuntimeError(f"{queue_id} is {self.ended[queue_id]}: {await self.shown(queue_id)}")
 
-    def behind(self, queue_ids: Collection[str]) -> list[str]:
+    def behind(self, job_ends: JobEnds, queue_ids: Collection[str]) -> list[str]:
         """Those of which the Job has ended and the workflow has not."""
-        over = {queue_id for queue_id, _ in self._job_ends.ends}
+        over = {queue_id for queue_id, _ in job_ends.ends}
         return [queue_id for queue_id in queue_ids if queue_id in over and queue_id not in self.ended]
 
-    async def sample(self, done: asyncio.Event, lags: list[float], *, every: int) -> None:
+    async def sample(self, job_ends: JobEnds, done: asyncio.Event, lags: list[float], *, every: int) -> None:
         """Until done: seconds from a Job's end in the cluster to the answer that shows it, of every so many-th Job."""
-        position = len(self._job_ends.ends)
-        first = position
+        position = 0
         async with asyncio.TaskGroup() as looks:
             while not done.is_set():
-                self._job_ends.check()
-                for queue_id, at in self._job_ends.ends[position:]:
-                    if (position - first) % every == 0:
+                job_ends.check()
+                for queue_id, at in job_ends.ends[position:]:
+                    if position % every == 0:
                         looks.create_task(self._look(queue_id, at, lags))
                     position += 1
                 await asyncio.sleep(LOOK_S)

@@ -5,11 +5,12 @@ In a thread of its own. It never asks the queue-manager and knows nothing of wor
 
 import threading
 import time
+from typing import Self
 
 import httpx
 
+from benchmarks.simulated_cluster import SELECTOR, Scene
 from streamforge_local.kubernetes.api import KubeApi
-from streamforge_local.kubernetes.cluster import Cluster
 
 WATCH_S = 3000
 OVER = frozenset({"SuccessCriteriaMet", "Complete", "FailureTarget", "Failed"})
@@ -17,26 +18,27 @@ OVER = frozenset({"SuccessCriteriaMet", "Complete", "FailureTarget", "Failed"})
 
 
 class JobEnds:
-    """Follows from ``start`` until ``close``."""
+    """Follows while its ``with`` block lasts: one wave, for the removal of thousands of Jobs outruns a watcher."""
 
-    def __init__(self, cluster: Cluster, jobs: str, selector: str) -> None:
+    def __init__(self, scene: Scene, selector: str = SELECTOR) -> None:
         self.ends: list[tuple[str, float]] = []
         """``queue_id`` and the time (``perf_counter``) of each end, in order; it only grows."""
-        self._api = KubeApi(cluster.access)
-        self._jobs, self._selector = jobs, selector
+        self._api = KubeApi(scene.cluster.access)
+        self._jobs, self._selector = scene.jobs, selector
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="job-ends", daemon=True)
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """From now on."""
         self._thread.start()
+        return self
 
     def check(self) -> None:
         """Raise when it follows no more."""
         if not self._thread.is_alive():
             raise RuntimeError("the benchmark's own watch on Jobs broke off: its figures would be wrong")
 
-    def close(self) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """It ends with the next event, at the latest with the API server."""
         self._closing.set()
 

@@ -20,7 +20,7 @@ from benchmarks import bare_jobs
 from benchmarks.crowd import SAMPLES, Crowd
 from benchmarks.figures import Figure, percentile, show
 from benchmarks.job_ends import JobEnds
-from benchmarks.simulated_cluster import SELECTOR, Scene, simulated
+from benchmarks.simulated_cluster import Scene, simulated
 
 MAX_BYTES = 250e6
 MAX_GROWTH = 1.05
@@ -132,17 +132,12 @@ async def _measure(scene: Scene, load: Load, plan: Plan) -> list[Figure]:
 @asynccontextmanager
 async def _crowd(scene: Scene) -> AsyncIterator[Crowd]:
     """A crowd that follows."""
-    job_ends = JobEnds(scene.cluster, scene.jobs, SELECTOR)
-    job_ends.start()
-    crowd, opened = Crowd(scene, job_ends), asyncio.Event()
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(crowd.follow(opened))
-            await opened.wait()
-            yield crowd
-            following.cancel()
-    finally:
-        job_ends.close()
+    crowd, opened = Crowd(scene), asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(crowd.follow(opened))
+        await opened.wait()
+        yield crowd
+        following.cancel()
 
 
 @asynccontextmanager
@@ -174,12 +169,13 @@ async def _wave(scene: Scene, crowd: Crowd, load: Load) -> Wave:
     taken: list[str] = []
     await asyncio.to_thread(scene.forget_peak)
     began, before, cpu_s = time.perf_counter(), await crowd.finished(), scene.cpu_s()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(crowd.sample(done, wave.lags, every=max(1, load.jobs // SAMPLES)))
-        await crowd.submit(load.jobs, load.rate, taken=taken, latencies=wave.submits)
-        await crowd.until_ended(taken)
-        wave.seconds = time.perf_counter() - began
-        done.set()
+    with JobEnds(scene) as job_ends:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(crowd.sample(job_ends, done, wave.lags, every=max(1, load.jobs // SAMPLES)))
+            await crowd.submit(load.jobs, load.rate, taken=taken, latencies=wave.submits)
+            await crowd.until_ended(taken)
+            wave.seconds = time.perf_counter() - began
+            done.set()
     wave.peak, wave.cpu_s = scene.memory("VmHWM"), scene.cpu_s() - cpu_s
     await asyncio.sleep(COUNT_AGE_S)
     if (counted := await crowd.finished() - before) != load.jobs:
@@ -190,15 +186,17 @@ async def _wave(scene: Scene, crowd: Crowd, load: Load) -> Wave:
 async def _restart(scene: Scene, crowd: Crowd, load: Load) -> Return:
     """Killed when half of the workflows have ended, and started at once; then all of them come to their ends."""
     taken: list[str] = []
-    await crowd.submit(load.jobs, load.rate, taken=taken, latencies=[])
-    await crowd.until_ended(taken, share=0.5)
-    peak = scene.memory("VmHWM")
-    await asyncio.to_thread(scene.queue_manager.kill)
-    began = time.perf_counter()
-    await asyncio.to_thread(scene.queue_manager.start)
-    await asyncio.to_thread(scene.queue_manager.wait_ready)
-    ready_s = time.perf_counter() - began
-    behind = crowd.behind(taken)
+    with JobEnds(scene) as job_ends:
+        await crowd.submit(load.jobs, load.rate, taken=taken, latencies=[])
+        await crowd.until_ended(taken, share=0.5)
+        peak = scene.memory("VmHWM")
+        await asyncio.to_thread(scene.queue_manager.kill)
+        began = time.perf_counter()
+        await asyncio.to_thread(scene.queue_manager.start)
+        await asyncio.to_thread(scene.queue_manager.wait_ready)
+        ready_s = time.perf_counter() - began
+        job_ends.check()
+        behind = crowd.behind(job_ends, taken)
     await crowd.until_ended(behind)
     agreed_s = time.perf_counter() - began
     await crowd.until_ended(taken)

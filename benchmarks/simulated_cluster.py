@@ -5,67 +5,29 @@ kwok plays the pods; since no worker lives in them, ``Voices`` say in a process 
 
 import multiprocessing
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import uvloop
 
 from streamforge_local.kubernetes.control_plane import ControlPlane
 from streamforge_local.kubernetes.kubeconfig import read_kubeconfig
 from streamforge_local.kubernetes.played import settings_of
 from streamforge_local.kubernetes.voices import PAGE, Voices
-from streamforge_local.paths import repository_root
-from streamforge_local.ports import LOOPBACK, free_port
-from streamforge_local.stack.parts import Launch
+from streamforge_local.paths import Home, repository_root
+from streamforge_local.ports import free_port
+from streamforge_local.stack.parts import QueueManagerPart
 from streamforge_local.stack.process import PartProcess
 from streamforge_local.testing import ArangoServer, KafkaServer
 from streamforge_utils.settings import KafkaSettings
 
 SELECTOR = "app=streamforge"
-READY_S = 60.0
 CLEAR_S = 600.0
 CALL_S = 90.0
 _FORGET_PEAK = "5"
-
-
-@dataclass(frozen=True, slots=True)
-class QueueManager:
-    """The queue-manager, a part in the stack's sense."""
-
-    port: int
-    env: Mapping[str, str] = field(repr=False)
-    name: str = "queue-manager"
-    deadline_s: float = READY_S
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """The HTTP port."""
-        return (self.port,)
-
-    @property
-    def address(self) -> str:
-        """Base URL."""
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def prepare(self) -> Launch:
-        """As the stack starts it."""
-        return Launch((sys.executable, "-m", "streamforge_local.lean", "queue_manager"), self.env)
-
-    def is_ready(self) -> bool:
-        """Its own readiness."""
-        try:
-            return httpx.get(f"{self.address}/health/ready", timeout=2).is_success
-        except httpx.TransportError:
-            return False
-
-    def environment(self) -> dict[str, str]:
-        """Nothing."""
-        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +101,9 @@ def simulated(folder: Path, *, places: int, run_s: float, nice: int) -> Iterator
             assert process.pid is not None
             os.setpriority(os.PRIO_PGRP, process.pid, nice)  # each is a group of its own: all of its threads
         namespace = cluster.new_namespace("scale")
-        env = {
-            **kafka.environment,
-            **arango.environment,
-            **_settings(cluster, namespace, run_s),
-            "MAX_RUNNING": str(places),
-        }
-        part = QueueManager(port := free_port(), {**env, "PORT": str(port)})
+        stores = {**kafka.environment, **arango.environment}
+        settings = {**_settings(cluster, namespace, run_s), "MAX_RUNNING": str(places)}
+        part = QueueManagerPart(free_port(), stores, Home(folder), overrides=settings)
         log = folder / "queue-manager.log"
         queue_manager = stack.enter_context(closing(PartProcess(part, log=log, mark=str(folder))))
         queue_manager.start()
@@ -155,8 +113,8 @@ def simulated(folder: Path, *, places: int, run_s: float, nice: int) -> Iterator
         )
         speaker.start()
         stack.callback(speaker.kill)
-        settings = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
-        yield Scene(cluster, namespace, settings, queue_manager)
+        clients = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
+        yield Scene(cluster, namespace, clients, queue_manager)
 
 
 def _settings(cluster: ControlPlane, namespace: str, run_s: float) -> dict[str, str]:

@@ -234,6 +234,8 @@ class QueueManagerPart:
     home: Home
     pods: Mapping[str, str] = field(default_factory=dict)
     """What is different for workers that are pods; empty: they are processes of the local node."""
+    overrides: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Settings that replace the part's own."""
     name: str = "queue-manager"
     deadline_s: float = 30.0
 
@@ -258,7 +260,8 @@ class QueueManagerPart:
             "MALLOC_ARENA_MAX": "2",  # mallopt(3): a heap for each thread of the store's clients is a megabyte more
         }
         env |= self._in_cluster() if self.pods else self._on_node()
-        return Launch((sys.executable, "-m", "streamforge_local.lean", "queue_manager"), {**self.stores, **env})
+        command = (sys.executable, "-m", "streamforge_local.lean", "queue_manager")
+        return Launch(command, {**self.stores, **env, **self.overrides})
 
     def is_ready(self) -> bool:
         """Its own readiness."""
