@@ -11,7 +11,7 @@ import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,9 @@ _PAGE_BYTES: Final = 8192
 _WRITER_CACHE_KIB: Final = 65536
 _READER_CACHE_KIB: Final = 8192  # one per thread; the file itself is mapped
 _MMAP_BYTES: Final = 1 << 30
-_CHECKPOINT_PAGES: Final = 50_000  # random index pages are then written once per checkpoint, not once per batch
+_CHECKPOINT_BYTES: Final = 400_000_000  # random index pages are then written once per checkpoint, not once per batch
+_CHECKPOINT_LOOK_SECONDS: Final = 0.5
+_CHECKPOINT: Final = "PRAGMA wal_checkpoint(PASSIVE)"
 _BUSY_SECONDS: Final = 10
 _NO_LIMIT: Final = 1_073_741_823
 
@@ -53,6 +55,10 @@ class Storage:
         self._writer = self._connect(cache_kib=_WRITER_CACHE_KIB)
         if max_pages:
             self.limit_pages(max_pages)
+        self._closing = threading.Event()
+        connection = self._connect(cache_kib=_READER_CACHE_KIB)
+        self._checkpointer = threading.Thread(target=self._keep_log_short, args=(connection,), daemon=True)
+        self._checkpointer.start()
 
     def _connect(self, *, cache_kib: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -65,11 +71,29 @@ class Storage:
             f"cache_size=-{cache_kib}",
             "temp_store=MEMORY",
             f"mmap_size={_MMAP_BYTES}",
-            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
+            "wal_autocheckpoint=0",  # `_checkpoint` does it: a commit that does it takes as long as 400 MB take
+            "journal_size_limit=0",  # the log's file is as long as the log
         ):
             connection.execute(f"PRAGMA {pragma}")
         self._connections.append(connection)
         return connection
+
+    def _keep_log_short(self, connection: sqlite3.Connection) -> None:
+        log = self._path.with_name(f"{self._path.name}-wal")
+        while not self._closing.wait(_CHECKPOINT_LOOK_SECONDS):
+            if log.exists() and log.stat().st_size > _CHECKPOINT_BYTES:
+                self._checkpoint(connection)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Moves the log into the file beside the writers, and what they add meanwhile while they wait.
+
+        The next writer then begins the log anew, unless somebody still reads from it: then it is tried again.
+        """
+        with suppress(sqlite3.Error):  # a full disk: the log stays, and is tried again
+            for _ in range(2):  # the second one what was added during the first
+                connection.execute(_CHECKPOINT).fetchall()
+            with self._lock:
+                connection.execute(_CHECKPOINT).fetchall()
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -129,6 +153,8 @@ class Storage:
 
     def close(self, *, patience_seconds: float) -> None:
         """Stops reads, waits so long for a write to end, and closes; the next start rolls an unfinished write back."""
+        self._closing.set()
+        self._checkpointer.join(patience_seconds)
         for connection in self._connections:
             if connection is not self._writer:
                 connection.interrupt()
