@@ -4,7 +4,7 @@ Both halves and the ``outbox`` are one document under compare-and-set. Times are
 reads a clock, a store or a message: ``decisions`` changes documents, ``fold`` follows events, ``view`` shows them.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,9 +18,21 @@ WEEK_MS = 7 * 86_400_000
 
 
 class Stored(BaseModel):
-    """Unknown fields are dropped, so that an older queue-manager reads a newer one's documents."""
+    """Unknown fields are dropped, so that an older queue-manager reads a newer one's documents.
+
+    Nobody asks which fields were set: all instances share the set that says "all", a third of a document's memory.
+    """
 
     model_config = ConfigDict(extra="ignore")
+    _all_fields: ClassVar[set[str]]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls._all_fields = set(cls.model_fields)
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Called by pydantic for each instance that it makes."""
+        object.__setattr__(self, "__pydantic_fields_set__", self._all_fields)
 
 
 class Reason(Stored):

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 CALL_S = 8.0
 """For a call that answers at once; a cluster whose store is slow still does, and one that is away is told in time."""
 CONNECT_S = 5.0
-PAGE = 100
+PAGE = 50
 """Objects of a list that are held in their raw form at once: some 50 KB each."""
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _PATCH = "application/merge-patch+json"
@@ -96,7 +96,7 @@ class ClusterApi:
         token = None
         while True:
             page = await self.get(path, labelSelector=selector, limit=PAGE, **{**query, "continue": token})
-            yield page["items"], page["metadata"]["resourceVersion"]
+            yield page.pop("items"), page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue")
             if not token:
                 return

@@ -124,6 +124,7 @@ class Follower(Generic[Kept]):
             async for objects, page_version in pages:
                 found += map(self._listener.read, objects)
                 version = page_version
+                del objects  # not held while the next page comes
         return found, version
 
     async def _watch(self, version: str) -> None:
