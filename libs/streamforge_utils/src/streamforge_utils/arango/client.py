@@ -17,7 +17,7 @@ from arango.exceptions import (
     DocumentReplaceError,
 )
 from arango.resolver import SingleHostResolver
-from requests import Session
+from urllib3 import HTTPConnectionPool
 
 from streamforge_utils import codec
 from streamforge_utils.arango import aql, bulk, failures
@@ -51,7 +51,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    session: Session
+    session: HTTPConnectionPool
     database: StandardDatabase
     threads: DaemonThreads
 
@@ -90,7 +90,7 @@ class ArangoClient:
         connection = CheckedConnection(
             hosts=[url],
             host_resolver=SingleHostResolver(host_count=1, max_tries=1),
-            sessions=[session],
+            sessions=cast(Any, [session]),  # its type is that of another transport
             db_name=settings.db,
             username=settings.user,
             password=settings.password.get_secret_value(),
