@@ -50,7 +50,7 @@ clean: $(READY) ## stop the stack, remove its data
 bench: $(READY) ## the table of measurements
 	@$(BIN)/python -m benchmarks
 
-bench-kubernetes: $(READY) ## three waves of 5,000 Jobs on simulated nodes (an hour)
+bench-kubernetes: $(READY) ## three waves of 5,000 Jobs on simulated nodes (half an hour)
 	@$(BIN)/python -m streamforge_local.kubernetes
 	@$(BIN)/python -m benchmarks.kubernetes_scale
 
