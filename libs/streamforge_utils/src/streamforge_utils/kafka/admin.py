@@ -1,26 +1,34 @@
 """Topics, offsets and groups: what is asked of Kafka beside records."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import for_code
+from aiokafka.errors import BrokerResponseError, LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from streamforge_utils.errors import ConfigurationError, TransientError
 from streamforge_utils.kafka.connection import client_options, start_client, stop_client, translate_errors
 from streamforge_utils.settings import KafkaSettings
 
 REQUEST_TIMEOUT_MS = 10_000
+RETRY_S = 0.1
+"""Between two looks for a partition that was just made, or whose leader moves."""
 
 _OK = 0
 _TOPIC_EXISTS = 36
 _UNKNOWN_TOPIC = 3
 _UNKNOWN_GROUP = 69
+_NO_LEADER = -1
+_NO_REPLICA = -1
+_READ_UNCOMMITTED = 0
 _REFUSED = {29: "not-authorized", 31: "not-authorized", 37: "configuration", 38: "configuration", 40: "configuration"}
 
 Partition = tuple[str, int]
@@ -46,13 +54,61 @@ class Committed:
     metadata: str
 
 
+class _NoTopics(set[str]):
+    """Which topics a client keeps in view: none, where aiokafka takes an empty set for all that there are.
+
+    Of a broker with thousands they would be read again every five minutes, and kept.
+    """
+
+    def __bool__(self) -> bool:
+        return True
+
+
 class _AdminClient(AIOKafkaAdminClient):  # type: ignore[misc]
-    """aiokafka's, with the deletion of groups that it lacks."""
+    """aiokafka's, with the deletion of groups and the ends of partitions that it lacks."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._client._topics = _NoTopics()  # noqa: SLF001
 
     async def delete_group(self, group: str) -> int:
         coordinator = await self.find_coordinator(group)
         response = await self._send_request(DeleteGroupsRequest([group]), coordinator)
         return int(response.results[0][1])
+
+    async def describe_topics(self, topics: Sequence[str]) -> list[dict[str, Any]]:
+        """As aiokafka's, which makes a topic that is not there where the broker allows it."""
+        response = await self._send_request(MetadataRequest(list(topics), allow_auto_topic_creation=False))
+        described: list[dict[str, Any]] = response.to_object()["topics"]
+        return described
+
+    async def end_offsets(self, wanted: Collection[Partition]) -> dict[Partition, int]:
+        """Raises BrokerResponseError for the first partition that cannot be told (now)."""
+        asked: dict[int, dict[str, list[tuple[int, int]]]] = {}
+        for (topic, number), leader in (await self._leaders(wanted)).items():
+            asked.setdefault(leader, {}).setdefault(topic, []).append((number, OffsetResetStrategy.LATEST))
+        ends: dict[Partition, int] = {}
+        for leader, topics in asked.items():
+            request = OffsetRequest(_NO_REPLICA, _READ_UNCOMMITTED, list(topics.items()))
+            for topic, partitions in (await self._send_request(request, leader)).topics:
+                for number, code, _, offset in partitions:
+                    if code != _OK:
+                        raise for_code(code)(f"{topic} {number}")
+                    ends[topic, number] = offset
+        return ends
+
+    async def _leaders(self, wanted: Collection[Partition]) -> dict[Partition, int]:
+        known: dict[Partition, int] = {}
+        for found in await self.describe_topics(sorted({topic for topic, _ in wanted})):
+            if found["error_code"] != _OK:
+                raise for_code(found["error_code"])(found["topic"])
+            known |= {(found["topic"], p["partition"]): p["leader"] for p in found["partitions"]}
+        for topic, number in wanted:
+            if (leader := known.get((topic, number))) is None:
+                raise UnknownTopicOrPartitionError(f"{topic} {number}")
+            if leader == _NO_LEADER:
+                raise LeaderNotAvailableError(f"{topic} {number}")
+        return {partition: known[partition] for partition in wanted}
 
 
 class KafkaAdmin:
@@ -61,7 +117,6 @@ class KafkaAdmin:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._client: _AdminClient | None = None
-        self._consumer: AIOKafkaConsumer | None = None
         self._opening = asyncio.Lock()
 
     async def _admin(self) -> _AdminClient:
@@ -75,20 +130,6 @@ class KafkaAdmin:
                     raise
                 self._client = client
             return self._client
-
-    async def _reader(self) -> AIOKafkaConsumer:
-        async with self._opening:
-            if self._consumer is None:
-                consumer = AIOKafkaConsumer(
-                    **client_options(self._settings), enable_auto_commit=False, request_timeout_ms=REQUEST_TIMEOUT_MS
-                )
-                try:
-                    await start_client(consumer, self._settings)
-                except BaseException:
-                    await stop_client(consumer)
-                    raise
-                self._consumer = consumer
-            return self._consumer
 
     async def create_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Make topics; one that is there already is left as it is.
@@ -138,17 +179,28 @@ class KafkaAdmin:
         """How many partitions each topic has; topics that are not there are left out."""
         wanted = list(topics)
         with translate_errors(f"describing the topics {', '.join(wanted)}"):
-            described: list[dict[str, Any]] = await (await self._admin()).describe_topics(wanted)
+            described = await (await self._admin()).describe_topics(wanted)
         return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == _OK}
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Where each partition ends, records of open transactions included (uncommitted)."""
-        wanted = [TopicPartition(*partition) for partition in partitions]
+        """Where each partition ends, records of open transactions included (uncommitted).
+
+        Raises:
+            TransientError: a partition is not there, or has no leader, after ten seconds of looking again.
+            ConfigurationError: the user may not describe the topic.
+        """
+        wanted = dict.fromkeys(partitions)
         if not wanted:
             return {}
+        until = time.monotonic() + REQUEST_TIMEOUT_MS / 1000
         with translate_errors("reading end offsets"):
-            ends: dict[TopicPartition, int] = await (await self._reader()).end_offsets(wanted)
-        return {(tp.topic, tp.partition): offset for tp, offset in ends.items()}
+            while True:
+                try:
+                    return await (await self._admin()).end_offsets(wanted)
+                except BrokerResponseError as error:
+                    if not error.retriable or time.monotonic() > until:
+                        raise
+                await asyncio.sleep(RETRY_S)
 
     async def committed(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, Committed]:
         """The group's offsets, asked by name.
@@ -168,11 +220,8 @@ class KafkaAdmin:
     async def close(self) -> None:
         """Idempotent."""
         client, self._client = self._client, None
-        consumer, self._consumer = self._consumer, None
         if client is not None:
             await stop_client(client)
-        if consumer is not None:
-            await stop_client(consumer)
 
 
 def _new_topic(topic: TopicSpec) -> NewTopic:
