@@ -36,6 +36,8 @@ class Outbox:
 
     def offer(self, document: WorkflowDocument) -> None:
         """Publish what is in the outbox and was not offered yet. Only of a document that is stored."""
+        if not document.outbox:
+            return
         offered = self._offered.setdefault(document.queue_id, set())
         for decision in document.outbox:
             if decision.decision_id not in offered:

@@ -2,8 +2,15 @@
 
 import asyncio
 import itertools
+from collections import deque
 
 import pytest
+
+from queue_manager import decisions
+from queue_manager.controller.actions import Actions
+from queue_manager.controller.event_reader import EventReader
+from queue_manager.controller.outbox import Outbox
+from queue_manager.controller.work_queue import WorkQueue
 
 pytestmark = pytest.mark.looptime
 
@@ -78,3 +85,38 @@ async def test_a_controller_that_comes_back_reads_all_workflows_in_few_requests(
     assert reads[:2] == ["all", CROWD]
     assert set(reads[2:]) <= {"all"}
     assert len(stage.launcher.created) == CROWD
+
+
+async def test_nothing_is_kept_of_workflows_that_have_ended_or_are_gone(stage, make_step):
+    async with stage.running(max_running=CROWD // 2) as controller:
+        await asyncio.sleep(2)
+        crowd = [await stage.submit(make_step("loader"), controller=controller) for _ in range(CROWD)]
+        for queue_id in crowd:
+            await stage.finish(queue_id, "loader")
+            await stage.until_state(queue_id, "finished")
+        for queue_id in crowd[::2]:
+            await stage.store.change(queue_id, lambda d: decisions.ask_delete(d, purge=False, now=stage.clock()))
+            controller.nudge(queue_id)
+        for queue_id in crowd[::2]:
+            while await stage.store.get(queue_id) is not None:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(60)
+        reign = controller._reign
+        # the Jobs of those that are not deleted are still there
+        kept = [_mentions(getattr(reign, name), set(crowd), name) for name in reign.__slots__ if name != "jobs"]
+    assert not list(itertools.chain(*kept))
+
+
+def _mentions(what, names, path=""):
+    """Where in what the controller remembers one of the names stands."""
+    if isinstance(what, str):
+        return [path] * (what in names)
+    if isinstance(what, dict):
+        parts = [("{}", value) for pair in what.items() for value in pair]
+    elif isinstance(what, (set, list, tuple, deque)):
+        parts = [("[]", value) for value in what]
+    elif isinstance(what, (Actions, EventReader, Outbox, WorkQueue)):
+        parts = [(f".{name}", value) for name, value in vars(what).items()]
+    else:
+        return []
+    return sorted({found for name, value in parts for found in _mentions(value, names, path + name)})
