@@ -34,7 +34,8 @@ from streamforge_utils.observability.health import Health
 
 MAX_ROUNDS = 20
 """Plans carried out for one workflow before others have their turn."""
-FIRST_LOOK_S = 0.05
+FIRST_LOOK_S = 1.0
+"""Between two looks while the list of Jobs is not complete: when it is, all workflows are looked at anyway."""
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 5.0
 RESYNC_REST, LONGEST_RESYNC_S = 9, 10.0

@@ -136,7 +136,7 @@ class KubernetesLauncher:
                     continue
                 listed, names = view.syncs, view.take()
                 if not syncs:
-                    names += view.jobs.keys() - set(names)
+                    names = sorted({*names, *view.jobs}, key=view.turn)
                 for name in names:
                     keeper.look(name)
                 await complaints.gather(names)  # what was said of a failure is there before anybody acts on it

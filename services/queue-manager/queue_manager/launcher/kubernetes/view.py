@@ -74,6 +74,11 @@ class View:
         names, self._dirty = list(self._dirty), {}
         return names
 
+    def turn(self, name: str) -> tuple[bool, float]:
+        """Orders the Jobs of a first list: those that have ended before all others, the oldest first."""
+        job = self.jobs.get(name)
+        return (False, 0.0) if job is None else (not job.conditions, job.created_at)
+
     def jobs_told(self) -> "Jobs":
         """The listener of the watch on Jobs."""
         return Jobs(self)
