@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from benchmarks.job_ends import JobEnds
+from benchmarks.pace import at_pace
 from benchmarks.simulated_cluster import Scene
 from queue_manager.launcher.interface import JobSpec
 from queue_manager.launcher.kubernetes.manifest import job_manifest
@@ -35,21 +36,16 @@ async def seconds(scene: Scene, count: int, *, rate: float, run_s: float) -> flo
 
 
 async def _create(scene: Scene, count: int, *, rate: float, run_s: float) -> None:
-    began = time.perf_counter()
-    turns = ((began + number / rate, _manifest(scene.namespace, number, run_s)) for number in range(count))
     access = scene.cluster.access
     async with httpx.AsyncClient(
         base_url=access.url, verify=tls_context(access), timeout=60, trust_env=False
     ) as client:
 
-        async def create() -> None:
-            for turn, manifest in turns:
-                await asyncio.sleep(max(0.0, turn - time.perf_counter()))
-                (await client.post(scene.jobs, json=manifest)).raise_for_status()
+        async def create(number: int, _: float) -> None:
+            manifest = _manifest(scene.namespace, number, run_s)
+            (await client.post(scene.jobs, json=manifest)).raise_for_status()
 
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(CALLERS, count)):
-                tasks.create_task(create())
+        await at_pace(count, rate, [create] * CALLERS)
 
 
 def _manifest(namespace: str, number: int, run_s: float) -> dict[str, Any]:

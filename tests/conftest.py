@@ -38,6 +38,7 @@ SLOWER = 4
 """Pods take seconds to start: what is to be met in its middle has to last longer."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     for item in items:
         if "able_machine" in item.fixturenames:

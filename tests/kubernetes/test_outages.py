@@ -279,7 +279,7 @@ async def test_a_server_that_asks_to_wait_is_sent_no_create_before_and_has_each_
 ):
     async with FullServer(own_control_plane, status, does_it=does_it) as server:
         kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", replace(own_control_plane.access, url=server.url))
-        scene = await platform(exit=0, run="1s", settings={"KUBECONFIG": str(kubeconfig)})
+        scene = await platform(exit=0, run="3s", settings={"KUBECONFIG": str(kubeconfig)})
         began = time.monotonic()
         submitted = [await scene.submit()]
         await until(lambda: asyncio.sleep(0, server.has_refused), "the first create is refused", timeout_s=20)

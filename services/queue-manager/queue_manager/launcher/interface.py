@@ -10,6 +10,7 @@ LauncherError
  +- JobRefused            the platform will never take this Job; `code` and the message say why
 """
 
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -21,6 +22,11 @@ Condition = Literal["complete", "failed"]
 
 LABELS = ("queue_id", "step", "target", "launch", "installation", "decision_id")
 """Names of the labels that every Job carries; `JobSpec.labels` gives the values."""
+
+
+def labels_of(found: Mapping[str, str]) -> dict[str, str]:
+    """Those of a Job's labels; of thousands of Jobs most values are equal, and then they are one object."""
+    return {name: sys.intern(found[name]) for name in LABELS if name in found}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

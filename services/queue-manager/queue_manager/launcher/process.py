@@ -4,7 +4,6 @@ One connection per call, so that nothing is left of a call that failed. It start
 """
 
 import asyncio
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -23,6 +22,7 @@ from queue_manager.launcher.interface import (
     JobStatus,
     LauncherUnavailable,
     LogLine,
+    labels_of,
 )
 from queue_manager.launcher.output import last_lines
 
@@ -194,9 +194,7 @@ def _status(found: dict[str, Any]) -> JobStatus:
         ) from error
     said = [last_lines(ordinal.get("last_output", "")) for ordinal in found["ordinals"]]
     ordinals = (replace(ordinal, last_lines=lines) for ordinal, lines in zip(status.ordinals, said, strict=True))
-    # of thousands of Jobs most labels are the same
-    labels = {sys.intern(name): sys.intern(value) for name, value in status.labels.items()}
-    return replace(status, ordinals=tuple(ordinals), labels=labels)
+    return replace(status, ordinals=tuple(ordinals), labels=labels_of(status.labels))
 
 
 def _event(item: dict[str, Any]) -> JobEvent:

@@ -3,13 +3,12 @@
 The fields are those of the API reference (batch/v1 Job, v1 Pod).
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from queue_manager.launcher.interface import LABELS
+from queue_manager.launcher.interface import labels_of
 
 Json = Mapping[str, Any]
 
@@ -101,7 +100,7 @@ def job_of(raw: Json) -> Job:
     return Job(
         name=meta["name"],
         uid=meta["uid"],
-        labels={name: sys.intern(value) for name, value in meta.get("labels", {}).items() if name in LABELS},
+        labels=labels_of(meta.get("labels", {})),
         container=pod["containers"][0]["name"],
         replicas=replicas,
         grace_s=float(pod.get("terminationGracePeriodSeconds") or 30),
