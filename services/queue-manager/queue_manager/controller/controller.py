@@ -36,8 +36,7 @@ MAX_ROUNDS = 20
 """Plans carried out for one workflow before others have their turn."""
 FIRST_LOOK_S = 1.0
 """Between two looks while the list of Jobs is not complete: when it is, all workflows are looked at anyway."""
-FIRST_RETRY_S = 0.2
-LONGEST_RETRY_S = 5.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
 RESYNC_REST, LONGEST_RESYNC_S = 9, 10.0
 """After a look at all workflows nine times as long a rest: of thousands each is a load that others wait for."""
 STALLED_S = 120.0
