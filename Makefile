@@ -27,7 +27,7 @@ NAMED_CLUSTER := $(if $(filter command%,$(origin KUBECONFIG)),1)
 test-kubernetes: $(READY) ## the launcher for a cluster on a real one (Go builds it once, ten minutes), or on KUBECONFIG=...
 	@$(if $(NAMED_CLUSTER),,$(BIN)/python -m streamforge_local.kubernetes)
 	@STREAMFORGE_TEST_KUBERNETES=1 STREAMFORGE_TEST_KUBECONFIG=$(NAMED_CLUSTER) $(BIN)/python -m pytest -rs \
-		-n 2 --dist loadgroup tests/kubernetes tests/e2e -k kubernetes
+		tests/kubernetes tests/e2e -k kubernetes
 
 unit: $(READY) ## the tests that need no server
 	@$(BIN)/python -m pytest -m "not integration and not faults"

@@ -32,24 +32,15 @@ FIRST_MS, MINUTE_MS, CANDLES = 1_754_006_400_000, 60_000, 14_400
 
 LAUNCHERS = ("process", "kubernetes") if os.environ.get("STREAMFORGE_TEST_KUBERNETES") == "1" else ("process",)
 KUBERNETES_TIMEOUT_S = 240
-NODE = pytest.mark.xdist_group("node")
-"""This machine can be one real node at a time: tests on it have to be in one process."""
 SLOWER = 4
 """Pods take seconds to start: what is to be met in its middle has to last longer."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if "able_machine" in item.fixturenames:
-            item.add_marker(NODE)
 
 
 def pytest_generate_tests(metafunc):
     if "stack" in metafunc.fixturenames:
         has_its_own = metafunc.definition.get_closest_marker("faults") or "scram_home" in metafunc.fixturenames
         # The first start makes images; every fixture has deadlines of its own.
-        marks = {"kubernetes": (pytest.mark.timeout(KUBERNETES_TIMEOUT_S, func_only=True), NODE)}
+        marks = {"kubernetes": pytest.mark.timeout(KUBERNETES_TIMEOUT_S, func_only=True)}
         wanted = LAUNCHERS[: 1 if has_its_own else None]
         if "kubernetes" in metafunc.definition.path.parts:
             wanted = ("kubernetes",)
