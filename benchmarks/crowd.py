@@ -8,12 +8,13 @@ import contextlib
 import re
 import time
 from collections.abc import Collection
+from functools import partial
 
 import orjson
 
 from benchmarks.http_caller import Caller
 from benchmarks.job_ends import JobEnds
-from benchmarks.pace import Send, at_pace
+from benchmarks.pace import at_pace
 from benchmarks.simulated_cluster import Scene
 from streamforge_utils.contracts.events import Decision, DecisionName, from_json
 from streamforge_utils.kafka.transport import KafkaClientTransport
@@ -55,18 +56,15 @@ class Crowd:
     async def submit(self, count: int, rate: float, *, taken: list[str], latencies: list[float]) -> None:
         """``count`` workflows, ``rate`` a second; a request counts from its turn."""
 
-        def sender(caller: Caller) -> Send:
-            async def send(_: int, turn: float) -> None:
-                status, answer = await caller.call("POST", _WORKFLOWS, _BODY)
-                if status != 202:
-                    raise RuntimeError(f"POST {_WORKFLOWS}: {status} {answer.decode()}")
-                latencies.append(time.perf_counter() - turn)
-                taken.append(orjson.loads(answer)["queue_id"])
-
-            return send
+        async def send(caller: Caller, _: int, turn: float) -> None:
+            status, answer = await caller.call("POST", _WORKFLOWS, _BODY)
+            if status != 202:
+                raise RuntimeError(f"POST {_WORKFLOWS}: {status} {answer.decode()}")
+            latencies.append(time.perf_counter() - turn)
+            taken.append(orjson.loads(answer)["queue_id"])
 
         async with contextlib.AsyncExitStack() as stack:
-            await at_pace(count, rate, [sender(await self._caller(stack)) for _ in range(CALLERS)])
+            await at_pace(count, rate, [partial(send, await self._caller(stack)) for _ in range(CALLERS)])
 
     async def until_ended(self, queue_ids: Collection[str], *, share: float = 1.0) -> None:
         """Wait for the ends of a share of them.

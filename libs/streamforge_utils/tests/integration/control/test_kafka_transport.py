@@ -21,11 +21,6 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def settings(kafka):
-    return KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
-
-
-@pytest.fixture
 async def names(settings):
     """Keywords that name a control topic of two partitions and an events topic of three, of this test alone."""
     run = str(ULID()).lower()

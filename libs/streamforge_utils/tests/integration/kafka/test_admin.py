@@ -7,23 +7,10 @@ from ulid import ULID
 
 from streamforge_utils.errors import TransientError
 from streamforge_utils.kafka import admin as module
-from streamforge_utils.kafka.admin import KafkaAdmin, TopicSpec
+from streamforge_utils.kafka.admin import TopicSpec
 from streamforge_utils.kafka.log import TopicWriter
-from streamforge_utils.settings import KafkaSettings
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def settings(kafka):
-    return KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
-
-
-@pytest.fixture
-async def admin(settings):
-    admin = KafkaAdmin(settings)
-    yield admin
-    await admin.close()
 
 
 @pytest.fixture

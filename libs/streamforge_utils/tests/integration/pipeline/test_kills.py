@@ -15,27 +15,14 @@ from streamforge_utils.contracts import names
 from streamforge_utils.contracts.commands import Command, Drain
 from streamforge_utils.contracts.events import Event, from_json
 from streamforge_utils.errors import FencedError
-from streamforge_utils.kafka.admin import KafkaAdmin, TopicSpec
+from streamforge_utils.kafka.admin import TopicSpec
 from streamforge_utils.kafka.stream import StreamReader
 from streamforge_utils.kafka.transactor import Transactor
 from streamforge_utils.kafka.transport import KafkaClientTransport
 from streamforge_utils.pipeline.ports import Output, OutputsRefused, Position
-from streamforge_utils.settings import KafkaSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 ADDER = Path(__file__).with_name("adder.py")
-
-
-@pytest.fixture
-def settings(kafka):
-    return KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
-
-
-@pytest.fixture
-async def admin(settings):
-    admin = KafkaAdmin(settings)
-    yield admin
-    await admin.close()
 
 
 @pytest.fixture
