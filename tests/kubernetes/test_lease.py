@@ -1,6 +1,8 @@
 """Who acts, by a Lease object of a real API server: two queue-managers' elections, one of them killed or frozen."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from datetime import datetime
 
@@ -66,6 +68,18 @@ async def test_one_that_is_given_back_is_taken_at_once(candidates):
     assert candidates.lease()["holderIdentity"] == OWNER
     await first.give_back(OWNER)
     assert await second.take(OTHER, seconds=SECONDS) == 2
+
+
+@pytest.fixture
+def ended():
+    """An owner whose process was here and is no more."""
+    code = "from queue_manager.owner import new_owner; print(new_owner())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+async def test_one_of_a_process_that_is_no_more_is_taken_at_once(candidates, ended):
+    await candidates.election().take(ended, seconds=SECONDS)
+    assert await candidates.election().take(OTHER, seconds=SECONDS) == 2
 
 
 async def test_of_many_that_ask_at_once_one_has_it(candidates):

@@ -6,16 +6,14 @@ controller that was frozen, or that cannot prolong its lease, does nothing more 
 
 import asyncio
 import math
-import os
-import socket
 from collections.abc import Callable
 
 import structlog
-from ulid import ULID
 
 from queue_manager.controller.ports import Election
 from queue_manager.controller.watch import Watch
 from queue_manager.launcher.interface import LauncherError
+from queue_manager.owner import is_dead, new_owner
 from queue_manager.store.interface import WorkflowStore
 from streamforge_utils.errors import ConfigurationError, TransientError
 
@@ -57,10 +55,10 @@ class StoreElection:
 
 
 class LeaseKeeper:
-    """One owner's side; ``seconds`` is how long the others wait for one that was killed."""
+    """One owner's side; ``seconds`` is how long others wait for one of which they cannot see whether it lives."""
 
     def __init__(self, election: Election, watch: Watch, *, seconds: float) -> None:
-        self.owner = f"{socket.gethostname()}/{os.getpid()}/{ULID()}"
+        self.owner = new_owner()
         self.epoch = 0
         """Of the lease that is or was held last."""
         self._election = election
@@ -122,18 +120,3 @@ class LeaseKeeper:
             return False
         self.epoch, self._held_until = epoch, asked_at + self._seconds * HELD_FOR
         return True
-
-
-def is_dead(owner: str) -> bool:
-    """Whether an owner was a process of this machine that is no more: it was killed, nobody has to wait for it."""
-    host, _, rest = owner.partition("/")
-    pid = rest.partition("/")[0]
-    if host != socket.gethostname() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False

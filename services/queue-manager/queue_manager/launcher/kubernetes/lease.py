@@ -11,6 +11,7 @@ from typing import Any
 from queue_manager.launcher.interface import LauncherUnavailable
 from queue_manager.launcher.kubernetes.api import ClusterApi, ClusterError
 from queue_manager.launcher.kubernetes.refusals import refusal
+from queue_manager.owner import is_dead
 
 CALL_S = 4.0
 """Less than what a lease of ten seconds leaves between its last renewal and its doubt."""
@@ -65,7 +66,7 @@ class LeaseElection:
         holder, epoch = spec.get("holderIdentity") or "", int(spec.get("leaseTransitions") or 0)
         if holder == owner:
             spec |= {"renewTime": _now(), "leaseDurationSeconds": max(1, round(seconds))}
-        elif holder and not self._is_over(lease):
+        elif holder and not self._is_over(lease) and not is_dead(holder):
             return None
         else:
             epoch += 1
