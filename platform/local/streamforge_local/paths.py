@@ -6,8 +6,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_SOCKET_PATH = 100
-"""Bytes; the kernel's limit for a unix socket's path is 108."""
+MAX_SOCKET_PATH = 107
+"""Bytes of a unix socket's path; the kernel's 108 are with the closing NUL (unix(7))."""
 
 
 def repository_root() -> Path:

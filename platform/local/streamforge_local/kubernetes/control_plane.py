@@ -16,7 +16,7 @@ from streamforge_local.failures import StackError
 from streamforge_local.kubernetes.api import ApiError
 from streamforge_local.kubernetes.cluster import POLL_S, Cluster
 from streamforge_local.kubernetes.kubeconfig import Access, write_kubeconfig
-from streamforge_local.kubernetes.node import NODE, NODE_PROGRAMS, Node, why_no_node
+from streamforge_local.kubernetes.node import NODE, NODE_PROGRAMS, Node, why_no_node, why_not_in
 from streamforge_local.kubernetes.pki import Authority
 from streamforge_local.kubernetes.programs import APISERVER, CONTROLLERS, ETCD, KWOK, SCHEDULER
 from streamforge_local.kubernetes.servers import FAKE_NODE, PORTS, Layout, build_servers
@@ -37,13 +37,13 @@ class ControlPlane(Cluster):
         node: A real node. Without any, pods stay Pending.
 
     Raises:
-        StackError: a real node is asked for on a machine that cannot be one.
+        StackError: a real node is asked for on a machine that cannot be one, or in a folder with a path too long.
     """
 
     def __init__(self, folder: Path, *, kwok: bool = False, node: bool = False) -> None:
-        if node and (reason := why_no_node()) is not None:
-            raise StackError(f"{NODE}: {reason}")
         self.folder = folder.resolve()
+        if node and (reason := why_no_node() or why_not_in(self.folder)) is not None:
+            raise StackError(f"{NODE}: {reason}")
         self._authority = Authority("streamforge-kube-ca")
         self._layout = Layout(self.folder, _free_ports())
         self._layout.write(self._authority)

@@ -26,6 +26,7 @@ from streamforge_local.kubernetes.node_place import FOLDER, HARD_CODED, Place, t
 from streamforge_local.kubernetes.pki import Authority
 from streamforge_local.kubernetes.programs import APISERVER, CONTROL_PLANE, KUBELET, PAUSE, find_programs
 from streamforge_local.kubernetes.servers import PROBE_TIMEOUT_S, Layout
+from streamforge_local.paths import MAX_SOCKET_PATH
 from streamforge_local.stack.parts import Launch
 
 NODE = "node"
@@ -61,6 +62,18 @@ def why_no_node() -> str | None:
         missing = " ".join(sorted(packages))
         return f"a real node needs more programs: apt-get install --no-install-recommends {missing}"
     return None
+
+
+def why_not_in(folder: Path) -> str | None:
+    """Why a node's cluster cannot have its files there, in one sentence; None: it can.
+
+    The kubelet binds sockets below it, and where it cannot it says nothing and ends.
+    """
+    longest = folder / FOLDER / KUBELET / "pod-resources" / "kubelet.sock"
+    excess = len(os.fsencode(longest)) - MAX_SOCKET_PATH
+    if excess <= 0:
+        return None
+    return f"the path of {folder} is too long, by {excess} bytes, for the sockets below it; use a folder with a shorter one"
 
 
 def _lacking_capabilities() -> list[str]:

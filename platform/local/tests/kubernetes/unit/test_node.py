@@ -12,7 +12,7 @@ import pytest
 from streamforge_local.failures import StackError
 from streamforge_local.kubernetes import node, node_place
 from streamforge_local.kubernetes.control_plane import ControlPlane
-from streamforge_local.kubernetes.node import PROGRAMS, why_no_node
+from streamforge_local.kubernetes.node import PROGRAMS, why_no_node, why_not_in
 from streamforge_local.kubernetes.node_config import SETTINGS, Files
 from streamforge_local.kubernetes.node_place import take_place
 
@@ -137,3 +137,11 @@ def test_a_node_that_cannot_be_is_told_before_anything_is_made(tmp_path, able):
     with pytest.raises(StackError, match=r"node: a real node needs .* install --no-install-recommends runc"):
         ControlPlane(tmp_path / "cluster", node=True)
     assert not (tmp_path / "cluster").exists()
+
+
+def test_a_folder_with_a_path_too_long_for_sockets_is_refused_before_anything_is_made(able):
+    longest = Path("/", "x" * (107 - len("//node/kubelet/pod-resources/kubelet.sock")))
+    assert why_not_in(longest) is None
+    with pytest.raises(StackError, match=r"node: the path of /x*y is too long, by 1 bytes, for the sockets below it; use"):
+        ControlPlane(Path(f"{longest}y"), node=True)
+    assert not Path(f"{longest}y").exists()
