@@ -257,7 +257,7 @@ class QueueManagerPart:
             "SECRETS_FILE": str(self.home.secrets),
             "TARGETS_DIRS": os.environ.get("TARGETS_DIRS", str(root / "services")),
             "TEMPLATES_DIRS": os.environ.get("TEMPLATES_DIRS", str(root / "templates")),
-            "MALLOC_ARENA_MAX": "2",  # mallopt(3): a heap for each thread of the store's clients is a megabyte more
+            "MALLOC_ARENA_MAX": "1",  # mallopt(3): one heap; of the threads of the store's clients one runs at a time
             "MALLOC_MMAP_THRESHOLD_": "131072",  # mallopt(3): it would grow, and pages of a list (2 MB each) stay
         }
         env |= self._in_cluster() if self.pods else self._on_node()

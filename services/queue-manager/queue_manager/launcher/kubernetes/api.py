@@ -24,6 +24,8 @@ Json = dict[str, Any]
 CALL_S = 8.0
 """For a call that answers at once; a cluster whose store is slow still does, and one that is away is told in time."""
 CONNECT_S = 5.0
+CONNECTIONS = 24
+"""Two watches, two lists, the Lease and what eight workers do at once; each holds up to 0.3 MB of TLS buffers."""
 PAGE = 50
 """Objects of a list that are held in their raw form at once: some 50 KB each."""
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -59,7 +61,7 @@ class _Login:
 class ClusterApi:
     """Connects on first use; on 401 the credentials are read anew, for tokens rotate."""
 
-    def __init__(self, settings: KubernetesSettings, *, connections: int = 100) -> None:
+    def __init__(self, settings: KubernetesSettings, *, connections: int = CONNECTIONS) -> None:
         """A client; ``connections``: how many it may have at once, 0: any number. Further calls wait for one."""
         self._settings = settings
         self._connections = connections
