@@ -24,10 +24,13 @@ test: $(READY) ## every test, with real servers; coverage
 # A cluster that is named on the command line is the user's own: the tests use a namespace of theirs and leave nothing.
 NAMED_CLUSTER := $(if $(filter command%,$(origin KUBECONFIG)),1)
 
+CLUSTER_TESTS := $(BIN)/python -m pytest -rs tests/kubernetes tests/e2e -k kubernetes
+
 test-kubernetes: $(READY) ## the launcher for a cluster on a real one (Go builds it once, ten minutes), or on KUBECONFIG=...
 	@$(if $(NAMED_CLUSTER),,$(BIN)/python -m streamforge_local.kubernetes)
-	@STREAMFORGE_TEST_KUBERNETES=1 STREAMFORGE_TEST_KUBECONFIG=$(NAMED_CLUSTER) $(BIN)/python -m pytest -rs \
-		tests/kubernetes tests/e2e -k kubernetes
+	@echo "Two runs at once, on played nodes and on a real one; the second is shown when the first has ended"
+	@STREAMFORGE_TEST_KUBERNETES=1 STREAMFORGE_TEST_KUBECONFIG=$(NAMED_CLUSTER) $(BIN)/python -m streamforge_local.at_once \
+		"$(CLUSTER_TESTS) -m 'not node'" "$(CLUSTER_TESTS) -m node"
 
 unit: $(READY) ## the tests that need no server
 	@$(BIN)/python -m pytest -m "not integration and not faults"

@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc):
     if "stack" in metafunc.fixturenames:
         has_its_own = metafunc.definition.get_closest_marker("faults") or "scram_home" in metafunc.fixturenames
         # The first start makes images; every fixture has deadlines of its own.
-        marks = {"kubernetes": pytest.mark.timeout(KUBERNETES_TIMEOUT_S, func_only=True)}
+        marks = {"kubernetes": [pytest.mark.timeout(KUBERNETES_TIMEOUT_S, func_only=True), pytest.mark.node]}
         wanted = LAUNCHERS[: 1 if has_its_own else None]
         if "kubernetes" in metafunc.definition.path.parts:
             wanted = ("kubernetes",)

@@ -128,7 +128,12 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First of the fixtures, hence last to be torn down: what other fixtures leave counts too."""
+    """Mark what needs a real node; have every coroutine test watched.
+
+    First of the fixtures is last to be torn down: what other fixtures leave counts too.
+    """
     for item in items:
+        if "able_machine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.node)
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "no_leaked_tasks")
