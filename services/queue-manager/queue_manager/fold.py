@@ -5,6 +5,7 @@ that is under way counts, every other event is history; within a launch an ordin
 it, otherwise its event with the highest offset holds.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -60,8 +61,26 @@ def mark_stalled(document: WorkflowDocument, now: float) -> WorkflowDocument | N
     return changed
 
 
+def stalls_at(document: WorkflowDocument) -> float:
+    """After when ``mark_stalled`` has something to mark if nothing else happens; infinite: not by time alone."""
+    return min((_step_stalls_at(step) for step in document.status.steps.values()), default=math.inf)
+
+
+def _step_stalls_at(step: StepStatus) -> float:
+    if step.state != "running":
+        return -math.inf if step.is_stalled else math.inf
+    first = min(map(_stalls_at, step.ordinals.values()), default=math.inf)
+    if step.is_stalled:
+        return -math.inf if first == math.inf else math.inf
+    return first
+
+
 def _is_stalled(ordinal: Ordinal, now: float) -> bool:
-    return bool(ordinal.lag) and ordinal.progress_at is not None and now - ordinal.progress_at > STALL_S
+    return now > _stalls_at(ordinal)
+
+
+def _stalls_at(ordinal: Ordinal) -> float:
+    return ordinal.progress_at + STALL_S if ordinal.lag and ordinal.progress_at is not None else math.inf
 
 
 def _fold_one(document: WorkflowDocument, sent: Sent) -> None:

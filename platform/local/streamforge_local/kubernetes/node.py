@@ -73,7 +73,7 @@ def why_not_in(folder: Path) -> str | None:
     excess = len(os.fsencode(longest)) - MAX_SOCKET_PATH
     if excess <= 0:
         return None
-    return f"the path of {folder} is too long, by {excess} bytes, for the sockets below it; use a folder with a shorter one"
+    return f"the path of {folder} is {excess} bytes too long for the sockets below it; use a shorter one"
 
 
 def _lacking_capabilities() -> list[str]:

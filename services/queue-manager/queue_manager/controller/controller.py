@@ -82,7 +82,7 @@ class Controller:
             return
         if not reign.has_waiting and len(reign.placed) < self._limits.max_running:
             reign.placed.add(document.queue_id)
-            reign.documents[document.queue_id] = document
+            reign.documents.put(document)
             reign.work.add(document.queue_id)
         else:
             reign.has_waiting = True
@@ -91,7 +91,7 @@ class Controller:
     def nudge(self, queue_id: str) -> None:
         """Something was asked of a workflow."""
         if self._reign is not None:
-            self._reign.documents.pop(queue_id, None)
+            self._reign.documents.drop(queue_id)
             self._reign.work.add(queue_id)
 
     async def run(self) -> None:
@@ -196,10 +196,8 @@ class Controller:
     def _published(self, queue_id: str) -> None:
         """An ended workflow's outbox is cleared by a write of its own, any other's by its next one."""
         reign = self._reign
-        if reign is not None:
-            document = reign.documents.get(queue_id)
-            if document is not None and document.is_ended:
-                reign.work.add(queue_id)
+        if reign is not None and reign.documents.is_ended(queue_id):
+            reign.work.add(queue_id)
 
     # -- looking for work --------------------------------------------------------------------------------------------
 
@@ -211,9 +209,8 @@ class Controller:
             began, took = asyncio.get_running_loop().time(), 0.0
             try:
                 for found in await under_way(self._ports.store, reign):
-                    known = reign.documents.get(found.queue_id)
-                    if known is None or known.rev != found.rev:
-                        reign.documents.pop(found.queue_id, None)
+                    if reign.documents.rev(found.queue_id) != found.rev:
+                        reign.documents.drop(found.queue_id)
                         reign.work.add(found.queue_id)
                         if not reign.is_loaded:
                             reign.placed.add(found.queue_id)
@@ -223,9 +220,8 @@ class Controller:
                 took = asyncio.get_running_loop().time() - began
             except (TransientError, ConfigurationError) as error:
                 self._watch.tell("store", error)
-            for queue_id, document in list(reign.documents.items()):
-                if mark_stalled(document, self._ports.clock()) is not None:
-                    reign.work.add(queue_id)
+            for queue_id in reign.documents.stalling(self._ports.clock()):
+                reign.work.add(queue_id)
             await asyncio.sleep(max(self._limits.resync_s, min(RESYNC_REST * took, LONGEST_RESYNC_S)))
 
     async def _admit(self, reign: Reign) -> None:
@@ -247,6 +243,7 @@ class Controller:
             try:
                 await self._attempt(reign, queue_id)
             finally:
+                reign.documents.rest(queue_id)
                 reign.work.done(queue_id)
 
     async def _attempt(self, reign: Reign, queue_id: str) -> None:
@@ -259,7 +256,7 @@ class Controller:
                 await note_waiting(self._ports.store, reign, queue_id, LauncherUnavailable(str(error)))
             self._again_later(reign, queue_id)
         except Stale:
-            reign.documents.pop(queue_id, None)
+            reign.documents.drop(queue_id)
             reign.events.give_back(queue_id)
             reign.work.add_later(queue_id, random.uniform(0.001, 0.02))  # noqa: S311 - jitter
         except asyncio.CancelledError:
@@ -274,7 +271,7 @@ class Controller:
         except Exception:
             reign.events.give_back(queue_id)
             _log.exception("reconcile_failed", queue_id=queue_id)
-            reign.documents.pop(queue_id, None)
+            reign.documents.drop(queue_id)
             self._again_later(reign, queue_id)
         else:
             reign.failures.pop(queue_id, None)
@@ -287,14 +284,15 @@ class Controller:
     # -- one workflow ------------------------------------------------------------------------------------------------
 
     async def _reconcile(self, reign: Reign, queue_id: str) -> None:
-        document = reign.documents.get(queue_id) or await self._ports.store.get(queue_id)
+        document = reign.documents.get(queue_id)
+        if document is None and (document := await self._ports.store.get(queue_id)) is not None:
+            reign.documents.put(document)
         if document is None:
             reign.events.take(queue_id)
             reign.events.done(queue_id)
             self._leave(reign, queue_id)
             await self._admit(reign)
             return
-        reign.documents[queue_id] = document
         reign.outbox.offer(document)
         if not reign.jobs.is_synced:  # until then a missing Job means nothing
             if self._watch.since("launcher") == AWAY:
@@ -350,7 +348,7 @@ class Controller:
         changed = document.copied()
         reign.outbox.strip(changed)
         stored = await self._ports.store.update(changed)
-        reign.documents[queue_id] = stored
+        reign.documents.put(stored)
         reign.events.done(queue_id)
         reign.outbox.forget(stored)
         reign.outbox.offer(stored)
@@ -365,14 +363,14 @@ class Controller:
         if document.is_waiting and queue_id not in reign.placed:
             reign.has_waiting = True
         if not document.is_open or (document.is_waiting and queue_id not in reign.placed):
-            reign.documents.pop(queue_id, None)
+            reign.documents.drop(queue_id)
             reign.actions.sent.pop(queue_id, None)
         elif wake_at is not None and not math.isinf(wake_at):
             reign.work.add_later(queue_id, wake_at - self._ports.clock())
         await self._admit(reign)
 
     def _leave(self, reign: Reign, queue_id: str) -> None:
-        reign.documents.pop(queue_id, None)
+        reign.documents.drop(queue_id)
         reign.placed.discard(queue_id)
         reign.actions.sent.pop(queue_id, None)
 

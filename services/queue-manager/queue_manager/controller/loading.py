@@ -14,7 +14,9 @@ async def under_way(store: WorkflowStore, reign: Reign) -> Sequence[OpenWorkflow
     for first in range(0, 0 if reign.is_loaded else len(workflows), AT_ONCE):
         wanted = [workflow.queue_id for workflow in workflows[first : first + AT_ONCE]]
         for document in await store.get_many(wanted):
-            reign.documents.setdefault(document.queue_id, document)  # what is there was read or written later
+            if document.queue_id not in reign.documents:  # what is there was read or written later
+                reign.documents.put(document)
+                reign.documents.rest(document.queue_id)
             reign.placed.add(document.queue_id)
             reign.work.add(document.queue_id)
     return workflows

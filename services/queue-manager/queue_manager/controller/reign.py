@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from queue_manager.controller.actions import Actions
+from queue_manager.controller.documents import Documents
 from queue_manager.controller.event_reader import EventReader
 from queue_manager.controller.jobs import JobCache
 from queue_manager.controller.outbox import Outbox
 from queue_manager.controller.work_queue import WorkQueue
-from queue_manager.model import WorkflowDocument
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Reign:
     events: EventReader
     outbox: Outbox
     actions: Actions
-    documents: dict[str, WorkflowDocument] = field(default_factory=dict)
+    documents: Documents = field(default_factory=Documents)
     """Open workflows as they were last stored."""
     placed: set[str] = field(default_factory=set)
     has_waiting: bool = True

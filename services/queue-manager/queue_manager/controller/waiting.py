@@ -26,9 +26,9 @@ async def note_waiting(store: WorkflowStore, reign: Reign, queue_id: str, error:
     if changed == document:
         return
     try:
-        reign.documents[queue_id] = await store.update(changed)
+        reign.documents.put(await store.update(changed))
     except (Stale, StreamForgeError):
-        reign.documents.pop(queue_id, None)
+        reign.documents.drop(queue_id)
 
 
 def waiting_reason(error: Exception) -> Reason:

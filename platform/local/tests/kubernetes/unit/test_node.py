@@ -142,6 +142,6 @@ def test_a_node_that_cannot_be_is_told_before_anything_is_made(tmp_path, able):
 def test_a_folder_with_a_path_too_long_for_sockets_is_refused_before_anything_is_made(able):
     longest = Path("/", "x" * (107 - len("//node/kubelet/pod-resources/kubelet.sock")))
     assert why_not_in(longest) is None
-    with pytest.raises(StackError, match=r"node: the path of /x*y is too long, by 1 bytes, for the sockets below it; use"):
+    with pytest.raises(StackError, match=r"node: the path of /x*y is 1 bytes too long for the sockets below it; use"):
         ControlPlane(Path(f"{longest}y"), node=True)
     assert not Path(f"{longest}y").exists()

@@ -1,10 +1,12 @@
 """Events folded into a workflow."""
 
+import math
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from queue_manager.fold import STALL_S, Sent, fold, is_urgent, mark_stalled, reason_of
+from queue_manager.fold import STALL_S, Sent, fold, is_urgent, mark_stalled, reason_of, stalls_at
 from queue_manager.model import WorkflowDocument
 from streamforge_utils.contracts.events import EventName
 
@@ -96,6 +98,29 @@ def test_a_stall_is_lag_without_progress(tell):
     assert not mark_stalled(story.document, story.now).step("loader").is_stalled
     story.say("loader", "loading", counters={"read": 2}, lag=0)
     assert not mark_stalled(story.document, story.now + 1000).step("loader").is_stalled
+
+
+def test_when_a_stall_comes_by_time_alone_is_known_beforehand(tell):
+    story = tell()
+    story.launch("loader")
+    assert stalls_at(story.document) == math.inf
+    story.say("loader", "started", lag=5)
+    assert stalls_at(story.document) == story.now + STALL_S
+    story.document = mark_stalled(story.document, story.now + STALL_S + 1)
+    assert stalls_at(story.document) == math.inf
+    story.document.step("loader").state = "finished"
+    assert stalls_at(story.document) == -math.inf
+    story.document = mark_stalled(story.document, story.now)
+    assert stalls_at(story.document) == math.inf
+
+
+def test_a_step_without_lag_is_stalled_no_more(tell):
+    story = tell()
+    story.launch("loader")
+    story.say("loader", "started", lag=0)
+    story.document.step("loader").is_stalled = True
+    assert stalls_at(story.document) == -math.inf
+    assert stalls_at(mark_stalled(story.document, story.now)) == math.inf
 
 
 def test_an_unknown_reason_becomes_error(tell):
