@@ -8,6 +8,7 @@ import pytest
 
 from queue_manager import decisions
 from queue_manager.controller.actions import Actions
+from queue_manager.controller.documents import Documents
 from queue_manager.controller.event_reader import EventReader
 from queue_manager.controller.outbox import Outbox
 from queue_manager.controller.work_queue import WorkQueue
@@ -87,6 +88,20 @@ async def test_a_controller_that_comes_back_reads_all_workflows_in_few_requests(
     assert len(stage.launcher.created) == CROWD
 
 
+async def test_the_documents_of_workflows_that_run_rest_until_something_happens(stage, make_step):
+    async with stage.running(max_running=CROWD) as controller:
+        await asyncio.sleep(2)
+        crowd = [await stage.submit(make_step("loader"), controller=controller) for _ in range(CROWD)]
+        for queue_id in crowd:
+            await stage.job(queue_id, "loader")
+        await asyncio.sleep(60)
+        documents = controller._reign.documents
+        assert sorted(documents) == sorted(crowd)
+        assert not documents._awake
+        await stage.finish(crowd[0], "loader")
+        await stage.until_state(crowd[0], "finished")
+
+
 async def test_nothing_is_kept_of_workflows_that_have_ended_or_are_gone(stage, make_step):
     async with stage.running(max_running=CROWD // 2) as controller:
         await asyncio.sleep(2)
@@ -115,7 +130,7 @@ def _mentions(what, names, path=""):
         parts = [("{}", value) for pair in what.items() for value in pair]
     elif isinstance(what, (set, list, tuple, deque)):
         parts = [("[]", value) for value in what]
-    elif isinstance(what, (Actions, EventReader, Outbox, WorkQueue)):
+    elif isinstance(what, (Actions, Documents, EventReader, Outbox, WorkQueue)):
         parts = [(f".{name}", value) for name, value in vars(what).items()]
     else:
         return []
