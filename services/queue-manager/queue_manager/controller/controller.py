@@ -83,6 +83,7 @@ class Controller:
         if not reign.has_waiting and len(reign.placed) < self._limits.max_running:
             reign.placed.add(document.queue_id)
             reign.documents.put(document)
+            reign.documents.rest(document.queue_id)  # under load hundreds wait for their first look
             reign.work.add(document.queue_id)
         else:
             reign.has_waiting = True
