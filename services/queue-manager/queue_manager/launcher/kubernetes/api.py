@@ -89,15 +89,15 @@ class ClusterApi:
         return [item async for items, _ in self.pages(path, selector) for item in items]
 
     async def pages(
-        self, path: str, selector: str | None = None, **query: object
+        self, path: str, selector: str | None = None, *, limit: int = PAGE, **query: object
     ) -> AsyncGenerator[tuple[list[Json], str]]:
         """The pages of a list, each with the resource version of all, for who keeps little of each object.
 
-        The whole of 5,000 Jobs would be 200 MB. Raises as ``all``.
+        The whole of 5,000 Jobs would be 200 MB. ``limit``: objects of a page. Raises as ``all``.
         """
         token = None
         while True:
-            page = await self.get(path, labelSelector=selector, limit=PAGE, **{**query, "continue": token})
+            page = await self.get(path, labelSelector=selector, limit=limit, **{**query, "continue": token})
             yield page.pop("items"), page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue")
             if not token:

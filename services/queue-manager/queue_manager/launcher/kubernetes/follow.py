@@ -12,13 +12,16 @@ from typing import Any, Generic, Protocol, TypeVar
 import orjson
 import structlog
 
-from queue_manager.launcher.kubernetes.api import ClusterApi, ClusterError
+from queue_manager.launcher.kubernetes.api import PAGE, ClusterApi, ClusterError
 from streamforge_utils.errors import ConfigurationError
 
 WATCH_S = 290
 """How long the server keeps a watch; then another goes on from its version."""
 REFRESH_S = 300.0
 """Between two lists, whatever the watch told."""
+REFRESH_PAGE = 10
+"""Objects of its pages. Nobody waits for it, and beside thousands of known Jobs the large pages of the first list would
+make it what the process needs most memory for."""
 SILENCE_S = 90.0
 """A bookmark comes about every minute: a connection that says nothing for longer is a dead one."""
 FIRST_RETRY_S = 0.2
@@ -102,7 +105,7 @@ class Follower(Generic[Kept]):
             lists, told = self._lists, set[str]()
             self._told = told
             try:
-                found, _ = await self._all()
+                found, _ = await self._all(REFRESH_PAGE)
             except (ClusterError, ConfigurationError) as error:
                 _log.info("refresh_later", path=self._path, reason=str(error))
             else:
@@ -112,15 +115,15 @@ class Follower(Generic[Kept]):
 
     async def _list(self) -> None:
         """All of it, before there is a watch; a page that came too late (410) begins again."""
-        found, version = await self._all()
+        found, version = await self._all(PAGE)
         self._listener.listed(found)
         self._lists += 1
         self._version = version
 
-    async def _all(self) -> tuple[list[Kept], str]:
+    async def _all(self, page_size: int) -> tuple[list[Kept], str]:
         found: list[Kept] = []
         version = ""
-        async with aclosing(self._api.pages(self._path, self._selector)) as pages:
+        async with aclosing(self._api.pages(self._path, self._selector, limit=page_size)) as pages:
             async for objects, page_version in pages:
                 found += map(self._listener.read, objects)
                 version = page_version
