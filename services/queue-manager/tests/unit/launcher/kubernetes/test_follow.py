@@ -26,7 +26,7 @@ class PagedApi:
         self.made = []
         self.most_alive = 0
 
-    async def pages(self, path, selector):
+    async def pages(self, path, selector, *, limit):
         for page in range(PAGES):
             objects = [Raw(name=f"{page}-{number}") for number in range(ON_PAGE)]
             self.made += map(weakref.ref, objects)
@@ -75,12 +75,13 @@ class LiveApi:
     def __init__(self):
         self.lines = asyncio.Queue()
         self.may_list = asyncio.Semaphore(1)
-        self.asked = 0
+        self.asked, self.limits = 0, []
         self.objects = [{"name": "a"}]
         self.error = None
 
-    async def pages(self, path, selector):
+    async def pages(self, path, selector, *, limit):
         self.asked += 1
+        self.limits.append(limit)
         objects = list(self.objects)
         await self.may_list.acquire()
         if self.error is not None:
@@ -140,6 +141,7 @@ async def test_the_watch_goes_on_while_it_is_listed_again_and_what_it_tells_hold
         api.may_list.release()
         await asyncio.sleep(1)
         assert told.said[-1] == ("listed", ("a",), ("a", "b"))
+        assert api.limits[0] > api.limits[1] == follow.REFRESH_PAGE
 
 
 @pytest.mark.looptime
