@@ -49,10 +49,7 @@ def is_urgent(event: Event) -> bool:
 
 def mark_stalled(document: WorkflowDocument, now: float) -> WorkflowDocument | None:
     """The document with ``is_stalled`` as it is now (lag and no progress for ``STALL_S``); None: as it was."""
-    stalled = {
-        name: any(_is_stalled(ordinal, now) for ordinal in step.ordinals.values()) and step.state == "running"
-        for name, step in document.status.steps.items()
-    }
+    stalled = {name: now > _first_stall(step) for name, step in document.status.steps.items()}
     if all(document.step(name).is_stalled == is_stalled for name, is_stalled in stalled.items()):
         return None
     changed = document.copied()
@@ -67,20 +64,18 @@ def stalls_at(document: WorkflowDocument) -> float:
 
 
 def _step_stalls_at(step: StepStatus) -> float:
-    if step.state != "running":
-        return -math.inf if step.is_stalled else math.inf
-    first = min(map(_stalls_at, step.ordinals.values()), default=math.inf)
+    first = _first_stall(step)
     if step.is_stalled:
         return -math.inf if first == math.inf else math.inf
     return first
 
 
-def _is_stalled(ordinal: Ordinal, now: float) -> bool:
-    return now > _stalls_at(ordinal)
-
-
-def _stalls_at(ordinal: Ordinal) -> float:
-    return ordinal.progress_at + STALL_S if ordinal.lag and ordinal.progress_at is not None else math.inf
+def _first_stall(step: StepStatus) -> float:
+    """After when a replica of it is stalled; infinite: none will be."""
+    if step.state != "running":
+        return math.inf
+    behind = (ordinal for ordinal in step.ordinals.values() if ordinal.lag)
+    return min((o.progress_at + STALL_S for o in behind if o.progress_at is not None), default=math.inf)
 
 
 def _fold_one(document: WorkflowDocument, sent: Sent) -> None:

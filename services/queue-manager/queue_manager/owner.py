@@ -22,8 +22,8 @@ def is_dead(owner: str) -> bool:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        return False
+    except PermissionError:  # it lives, as another user's
+        pass
     return False
 
 

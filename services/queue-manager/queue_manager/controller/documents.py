@@ -32,7 +32,7 @@ class Documents:
 
     def __iter__(self) -> Iterator[str]:
         """Their names, those of this moment."""
-        return iter([*self._resting, *(name for name in self._awake if name not in self._resting)])
+        return iter({**self._resting, **self._awake})
 
     def __contains__(self, queue_id: str) -> bool:
         return queue_id in self._awake or queue_id in self._resting
@@ -64,14 +64,17 @@ class Documents:
 
     def rev(self, queue_id: str) -> str | None:
         """Its revision; None: it is not known."""
-        known = self._resting.get(queue_id) or self._awake.get(queue_id)
+        known = self._known(queue_id)
         return known.rev if known is not None else None
 
     def is_ended(self, queue_id: str) -> bool:
         """Whether it is known, and its state is final."""
-        known = self._resting.get(queue_id) or self._awake.get(queue_id)
+        known = self._known(queue_id)
         return known is not None and known.is_ended
 
     def stalling(self, now: float) -> list[str]:
         """Those that rest and have become stalled since: nothing but the time has to pass for that."""
         return [queue_id for queue_id, resting in self._resting.items() if now > resting.stalls_at]
+
+    def _known(self, queue_id: str) -> _Resting | WorkflowDocument | None:
+        return self._resting.get(queue_id) or self._awake.get(queue_id)
